@@ -1,0 +1,61 @@
+"""edgewarden: what a plugin author imports. Names load when they are first used, numpy and OpenCV too."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agent.data import Box as Box
+    from agent.data import Decision as Decision
+    from agent.data import Detections as Detections
+    from agent.data import Event as Event
+    from agent.data import Frame as Frame
+    from agent.data import Health as Health
+    from agent.data import Track as Track
+    from agent.data import to_json as to_json
+    from agent.detection.decoders.base import Candidates as Candidates
+    from agent.detection.decoders.base import Decoder as Decoder
+    from agent.engines.base import Engine as Engine
+    from agent.engines.base import TensorSpec as TensorSpec
+    from agent.errors import AgentError as AgentError
+    from agent.errors import ConfigError as ConfigError
+    from agent.errors import EngineError as EngineError
+    from agent.errors import ModelError as ModelError
+    from agent.errors import PluginError as PluginError
+    from agent.errors import SourceError as SourceError
+    from agent.governor.sensors import Sensor as Sensor
+    from agent.hookspecs import hookimpl as hookimpl
+    from agent.host.facade import Agent as Agent
+    from agent.sources.base import Picture as Picture
+    from agent.sources.base import Source as Source
+
+_HOMES = {
+    "agent.data": ("Box", "Decision", "Detections", "Event", "Frame", "Health", "Track", "to_json"),
+    "agent.detection.decoders.base": ("Candidates", "Decoder"),
+    "agent.engines.base": ("Engine", "TensorSpec"),
+    "agent.errors": (
+        "AgentError",
+        "ConfigError",
+        "EngineError",
+        "ModelError",
+        "PluginError",
+        "SourceError",
+    ),
+    "agent.governor.sensors": ("Sensor",),
+    "agent.hookspecs": ("hookimpl",),
+    "agent.host.facade": ("Agent",),
+    "agent.sources.base": ("Picture", "Source"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'agent' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

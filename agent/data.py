@@ -1,0 +1,244 @@
+"""What travels through the agent: frames in, detections, tracks and events out, health and decisions beside them.
+
+All of it is frozen. Times are UNIX seconds unless a name says ``mono`` (``time.monotonic()``); boxes are
+``x1, y1, x2, y2`` in pixels of the source picture. What is told over MQTT is these structures as JSON.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Box = tuple[float, float, float, float]
+EventKind = Literal["start", "update", "end"]
+CameraState = Literal["starting", "up", "down", "frozen", "black", "ended"]
+
+SCHEMA_VERSION = 1
+
+
+class _JpegCache:
+    """The encodings of one picture, shared by every Frame that shows it, each made once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_quality: dict[int, bytes] = {}
+
+    def get(self, pixels: NDArray[np.uint8], quality: int) -> bytes:
+        import cv2
+
+        with self._lock:
+            if quality not in self._by_quality:
+                ok, buffer = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+                if not ok:
+                    raise ValueError(f"a picture of shape {pixels.shape} cannot be encoded as JPEG")
+                self._by_quality[quality] = buffer.tobytes()
+            return self._by_quality[quality]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One picture of one camera.
+
+    ``pixels``: uint8 ``[H, W, 3]``, BGR, read-only. ``captured_at``: UNIX seconds; ``captured_mono``: the same
+    moment by ``time.monotonic()``. ``seq`` counts the pictures that the camera delivered, from 0.
+    """
+
+    camera: str
+    seq: int
+    pixels: NDArray[np.uint8]
+    captured_at: float
+    captured_mono: float
+    _jpegs: _JpegCache = field(default_factory=_JpegCache, repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int(self.pixels.shape[1]), int(self.pixels.shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the pixels."""
+        return int(self.pixels.nbytes)
+
+    def jpeg(self, quality: int = 85) -> bytes:
+        """The picture as JPEG; encoded at the first call for a quality and kept."""
+        return self._jpegs.get(self.pixels, quality)
+
+    def with_pixels(self, pixels: NDArray[np.uint8]) -> Frame:
+        """The same picture behind another array object (of equal content); encodings stay shared."""
+        return Frame(self.camera, self.seq, pixels, self.captured_at, self.captured_mono, self._jpegs)
+
+
+class Detections(msgspec.Struct, frozen=True, kw_only=True):
+    """What one inference found in one frame.
+
+    ``boxes``: float32 ``[N, 4]``; ``scores``: float32 ``[N]``, descending; ``class_ids``: int32 ``[N]``;
+    ``labels``: N strings. ``size``: width and height of the source picture. ``latency_ms``: from
+    the start of preprocessing to the end of NMS. ``landmarks``: float32 ``[N, K, 2]`` where the model has them.
+    """
+
+    v: int = SCHEMA_VERSION
+    camera: str
+    seq: int
+    captured_at: float
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int32]
+    labels: tuple[str, ...]
+    size: tuple[int, int]
+    precision: str
+    latency_ms: float
+    landmarks: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class Track(msgspec.Struct, frozen=True, kw_only=True):
+    """One object followed through the frames of one camera. ``first_seen`` and ``last_seen`` are monotonic."""
+
+    id: int
+    label: str
+    class_id: int
+    score: float
+    box: Box
+    hits: int
+    first_seen: float
+    last_seen: float
+    zones: tuple[str, ...] = ()
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One message about one thing that happened: its start, an update, its end.
+
+    ``id`` names the occurrence (UUIDv7) and ``seq`` counts its messages from 0: the pair is the key by which
+    a receiver drops duplicates. ``box`` is where the object is now, ``best_box`` where it is in the picture
+    that goes with the event. ``frame_age_ms``: from capture to this message. ``late``: it waited (the receiver
+    or the daemon was down); ``queued_at`` then says since when.
+    """
+
+    v: int = SCHEMA_VERSION
+    node: str
+    id: str
+    seq: int
+    kind: EventKind
+    camera: str
+    track: int
+    label: str
+    score: float
+    top_score: float
+    box: Box
+    best_box: Box
+    size: tuple[int, int]
+    zones: tuple[str, ...] = ()
+    started_at: float
+    updated_at: float
+    ended_at: float | None = None
+    captured_at: float
+    clock_synced: bool = True
+    frame_age_ms: float = 0.0
+    late: bool = False
+    queued_at: float | None = None
+    attributes: dict[str, Any] = {}
+
+
+class Temperature(msgspec.Struct, frozen=True, kw_only=True):
+    """One thermal zone, degrees Celsius; the trip points are None where the board names none."""
+
+    celsius: float
+    passive: float | None = None
+    critical: float | None = None
+
+
+class CameraHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One camera. ``fps``: pictures inferred a second; ``frame_age_ms``: of its last dispatched frame."""
+
+    state: CameraState
+    reason: str = ""
+    fps: float = 0.0
+    frame_age_ms: float | None = None
+    captured: int = 0
+    inferred: int = 0
+    dropped: int = 0
+
+
+class PluginHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One plugin: its state, why, and what it has done since the start."""
+
+    state: str
+    reason: str = ""
+    version: str = ""
+    hooks: tuple[str, ...] = ()
+    handled: int = 0
+    failed: int = 0
+    dropped: int = 0
+    queued: int = 0
+    withheld_frames: int = 0
+
+
+class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The event log: rows and bytes kept, events dropped since the file was made, and its state."""
+
+    state: str = "ok"
+    events: int = 0
+    bytes: int = 0
+    dropped: int = 0
+    waiting: dict[str, int] = {}
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of the node at one moment. Loads and memory are fractions 0..1, power is watts."""
+
+    v: int = SCHEMA_VERSION
+    node: str
+    at: float
+    temperatures: dict[str, Temperature] = {}
+    gpu_load: float | None = None
+    cpu_load: float | None = None
+    memory: float | None = None
+    rss_bytes: int | None = None
+    power_w: float | None = None
+    cameras: dict[str, CameraHealth] = {}
+    latency_ms: dict[str, float] = {}
+    frame_age_ms: dict[str, float] = {}
+    queues: dict[str, int] = {}
+    drops: dict[str, int] = {}
+    plugins: dict[str, PluginHealth] = {}
+    log: LogHealth = LogHealth()
+    rung: int = 0
+    precision: str = ""
+    rate: float | None = None
+    reason: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What the governor wants: ``rate`` is inferences a second in all, None for as many as come."""
+
+    rung: int
+    precision: str
+    rate: float | None
+    reason: str
+
+
+def _plain(value: Any) -> Any:
+    """Numpy arrays and scalars as plain numbers, rounded to what a pixel or a score is good for."""
+    if hasattr(value, "round") and hasattr(value, "tolist"):
+        digits = 0 if value.dtype.kind in "iub" else 4
+        return value.astype("float64").round(digits).tolist() if digits else value.tolist()
+    raise NotImplementedError(f"{type(value).__name__} has no JSON form")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_plain)
+
+
+def to_json(value: msgspec.Struct | Mapping[str, Any]) -> bytes:
+    """The wire form of any of these structures."""
+    return _encoder.encode(value)

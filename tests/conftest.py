@@ -1,0 +1,35 @@
+"""Where the tests find the real material, and the rule that CI may not skip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def material_folder() -> Path:
+    """The folder of real detectors, photos and clips: ``$EDGEWARDEN_MATERIAL`` or beside the checkout."""
+    return Path(os.environ.get("EDGEWARDEN_MATERIAL") or REPOSITORY.parent / "shared" / "material")
+
+
+@pytest.fixture(scope="session")
+def material() -> Path:
+    """The material, or a skip that says where it was looked for."""
+    folder = material_folder()
+    if not folder.is_dir():
+        pytest.skip(f"no test material in {folder}; set EDGEWARDEN_MATERIAL")
+    return folder
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With EDGEWARDEN_NO_SKIP=1 (CI sets it) a skipped test is a failed one."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("EDGEWARDEN_NO_SKIP") == "1":
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+    return report
