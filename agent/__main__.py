@@ -1,0 +1,5 @@
+"""``python -m agent`` is ``edgewarden``."""
+
+from agent.cli import main
+
+main()
