@@ -165,7 +165,7 @@ def read_struct(cls: type[S], table: Mapping[str, Any], path: str) -> tuple[S | 
     """
     fields = {field.encode_name: field for field in msgspec.structs.fields(cls)}
     prefix = f"{path}." if path else ""
-    unknown = [f"{prefix}{key}: unknown key{did_you_mean(key, fields)}" for key in table if key not in fields]
+    unknown = [f"{prefix}{_written(key)}: unknown key{did_you_mean(key, fields)}" for key in table if key not in fields]
     faults: list[str] = []
     values: dict[str, Any] = {}
     for key, field in fields.items():
@@ -250,6 +250,11 @@ def _in_words(message: str) -> str:
     words = {"float": "a number", "int": "a whole number", "str": "a text", "bool": "true or false", "array": "a list"}
     meant = message.split(", got")[0].replace("Expected", "expected")
     return re.sub(r"`(\w+)`", lambda match: words.get(match.group(1), match.group(1)), meant)
+
+
+def _written(key: str) -> str:
+    """A key as TOML writes it: quoted where it is more than letters, digits, dashes."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
 
 
 def _near(word: str, known: list[str]) -> bool:
