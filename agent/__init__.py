@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from agent.governor.sensors import Sensor as Sensor
     from agent.hookspecs import hookimpl as hookimpl
     from agent.host.facade import Agent as Agent
+    from agent.host.facade import Message as Message
+    from agent.host.facade import Outbox as Outbox
     from agent.sources.base import Picture as Picture
     from agent.sources.base import Source as Source
 
@@ -44,7 +46,7 @@ _HOMES = {
     ),
     "agent.governor.sensors": ("Sensor",),
     "agent.hookspecs": ("hookimpl",),
-    "agent.host.facade": ("Agent",),
+    "agent.host.facade": ("Agent", "Message", "Outbox"),
     "agent.sources.base": ("Picture", "Source"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -81,6 +81,7 @@ class TrackerConfig(Struct, frozen=True, kw_only=True):
 
     patience: Positive = 2.0
     min_hits: Count = 3
+    confirm_score: Fraction = 0.6
 
 
 class LogConfig(Struct, frozen=True, kw_only=True):
@@ -216,6 +217,8 @@ def _read_list(element: type[Struct], value: list[Any], path: str) -> tuple[Any,
 
 
 def _without_none(wanted: Any) -> Any:
+    if get_origin(wanted) is Annotated and get_origin(get_args(wanted)[0]) in (list, tuple):
+        return get_args(wanted)[0]
     if get_origin(wanted) in (Union, types.UnionType):
         rest = [argument for argument in get_args(wanted) if argument is not type(None)]
         return rest[0] if len(rest) == 1 else wanted

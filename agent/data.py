@@ -101,6 +101,20 @@ class Detections(msgspec.Struct, frozen=True, kw_only=True):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def above(self, score: float) -> Detections:
+        """Those of at least that score: a view of the first rows, since scores descend."""
+        count = int((self.scores >= score).sum())
+        if count == len(self):
+            return self
+        return msgspec.structs.replace(
+            self,
+            boxes=self.boxes[:count],
+            scores=self.scores[:count],
+            class_ids=self.class_ids[:count],
+            labels=self.labels[:count],
+            landmarks=None if self.landmarks is None else self.landmarks[:count],
+        )
+
 
 class Track(msgspec.Struct, frozen=True, kw_only=True):
     """One object followed through the frames of one camera. ``first_seen`` and ``last_seen`` are monotonic."""
@@ -185,12 +199,14 @@ class PluginHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """The event log: rows and bytes kept, events dropped since the file was made, and its state."""
+    """The event log: its state, messages and bytes kept, and what it dropped for age or size since it was made:
+    in all, and before every plugin had read it. ``waiting``: messages ahead of each plugin's cursor."""
 
     state: str = "ok"
     events: int = 0
     bytes: int = 0
     dropped: int = 0
+    dropped_unread: int = 0
     waiting: dict[str, int] = {}
 
 

@@ -39,3 +39,17 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of the device. Safe to call twice, and after a failed open."""
+
+
+@runtime_checkable
+class TwoStepSource(Source, Protocol):
+    """A source that can wait for a picture without fetching it; optional, and only live sources profit.
+
+    Its pictures are stamped closer to their capture, and those beyond the configured rate are never converted.
+    """
+
+    def grab(self) -> bool:
+        """Wait for the next picture; False at the end of a recording. Raises SourceError when it is lost."""
+
+    def retrieve(self) -> Picture | None:
+        """The picture that was grabbed, None when it cannot be decoded."""

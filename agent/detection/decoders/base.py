@@ -35,7 +35,8 @@ class Decoder(Protocol):
 
     @staticmethod
     def matches(shapes: Mapping[str, Sequence[int]], input_size: tuple[int, int]) -> int | None:
-        """How many classes outputs of these shapes (batch 1) would mean for this family, None if it is not one."""
+        """How many classes outputs of these shapes (batch 1) would mean for this family: 0 where shapes do not say,
+        None if they are not this family's."""
 
     def decode(self, outputs: Mapping[str, NDArray[np.generic]], min_score: float) -> list[Candidates]:
         """Candidates at or above ``min_score``, one entry a picture of the batch."""

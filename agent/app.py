@@ -1,0 +1,328 @@
+"""The composition root: builds everything from a Config, starts it in order, stops it in reverse.
+
+The only module that chooses concrete classes for the daemon. What the parts do is theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from agent.config import CameraConfig, Config, ModelConfig, read_secret
+from agent.data import CameraHealth, Frame, Health, to_json
+from agent.detection.decoders.base import Decoder
+from agent.detection.detector import Detector
+from agent.detection.model import find_package
+from agent.engines.onnx import OnnxEngine
+from agent.errors import AgentError
+from agent.governor.monitor import Monitor
+from agent.governor.sensors import HostSensor, Reading
+from agent.host.clock import is_synced
+from agent.host.log import EventLog
+from agent.host.manager import Host
+from agent.pipeline import Lane, Pipeline, failure
+from agent.service import notify
+from agent.sources.base import Source
+from agent.sources.capture import Capture
+from agent.sources.factory import SourceOptions, open_source
+from agent.tracking.events import Events
+from agent.tracking.pictures import BestPictures
+from agent.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+STATUS_PERIOD = 5.0
+DRAIN_ON_SIGNAL = 8.0
+DRAIN_AT_END = 60.0
+PLUGIN_SHUTDOWN = 5.0
+# What the tracker may still use to carry a track on, below the score at which a detection is told.
+DOUBTFUL_SCORE = 0.1
+
+
+class App:
+    """The daemon. ``start``, then ``wait``, then ``stop``; or as a context manager, which does the first and last.
+
+    ``stop_event`` set from outside (a signal) ends ``wait``. ``max_frames`` ends the run after so many inferences.
+    Raises ConfigError, ModelError, EngineError and AgentError from ``start``; a missing live camera never ends it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        stop_event: threading.Event | None = None,
+        max_frames: int | None = None,
+        entry_points: Any = None,
+    ) -> None:
+        self.config = config
+        self._stop_event = stop_event or threading.Event()
+        self._max_frames = max_frames
+        self._entry_points = entry_points
+        self._stack = contextlib.ExitStack()
+        self._started = time.monotonic()
+        self._identity = {"pid": os.getpid(), "started_at": time.time(), "version": version("edgewarden")}
+        self._status_due = 0.0
+        self._failure: BaseException | None = None
+        self._ended = threading.Event()
+
+    def __enter__(self) -> App:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Build and start everything; what was started is stopped again when a later part fails."""
+        with contextlib.ExitStack() as stack:
+            self._build(stack)
+            self._stack = stack.pop_all()
+        notify("READY=1", f"STATUS={len(self.config.camera)} camera(s), {self.detector.name}")
+
+    def _build(self, stack: contextlib.ExitStack) -> None:
+        config = self.config
+        state_dir = config.state_dir
+        stack.enter_context(only_daemon_of(state_dir))
+        self.log = EventLog(state_dir / "events.db", max_bytes=config.log.max_bytes, max_age=config.log.max_age)
+        stack.callback(self.log.close)
+        self.host = Host(
+            node=config.node,
+            state_dir=state_dir,
+            log=self.log,
+            tables=config.plugins,
+            latest_frame=self._latest_frame,
+            entry_points=self._entry_points,
+        )
+        self.host.load()
+        self.detector = build_detector(config.model, self.host.decoders)
+        stack.callback(self.detector.close)
+        wake = threading.Event()
+        pictures = BestPictures()
+        self.lanes = [build_lane(config, camera, self.host, pictures, wake) for camera in config.camera]
+        self.pipeline = Pipeline(
+            self.lanes,
+            self.detector,
+            self.host,
+            score=config.model.score,
+            wake=wake,
+            max_frames=self._max_frames,
+        )
+        self.monitor = Monitor({"host": HostSensor(), **self.host.sensors}, self._tick)
+        self.host.start()
+        stack.callback(self._stop_host)
+        self.monitor.start()
+        stack.callback(self.monitor.stop)
+        dispatcher = threading.Thread(target=self._dispatch, name="dispatcher", daemon=True)
+        dispatcher.start()
+        stack.callback(dispatcher.join, 30.0)
+        stack.callback(self.pipeline.stop)
+        for lane in self.lanes:
+            lane.capture.start()
+            stack.callback(lane.capture.stop, 3.0)
+
+    def _dispatch(self) -> None:
+        try:
+            self.pipeline.run()
+        except BaseException as error:  # noqa: BLE001 - told by wait(), on the main thread
+            self._failure = error
+        finally:
+            self._ended.set()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Return when every recording has ended, ``seconds`` have passed or ``stop_event`` is set.
+
+        Raises what ended the dispatcher, or what ended a recording before its end.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while not (self._ended.is_set() or self._stop_event.is_set()):
+            rest = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
+            if rest <= 0:
+                break
+            # A short wait on one event: a signal handler sets the other.
+            self._ended.wait(rest)
+
+    def problem(self) -> BaseException | None:
+        """What ended the dispatcher, or a recording before its end; None when all is well."""
+        return self._failure or failure(self.lanes)
+
+    def stop(self) -> None:
+        """Stop capture, end open events, drain the plugins within a deadline, stop them, close the log."""
+        notify("STOPPING=1")
+        self._stack.close()
+
+    def _stop_host(self) -> None:
+        timeout = DRAIN_ON_SIGNAL if self._stop_event.is_set() else DRAIN_AT_END
+        if not self.host.drain(timeout):
+            log.warning("not every plugin had taken its events when the agent stopped; durable ones go on next time")
+        self.host.stop(PLUGIN_SHUTDOWN)
+        self._write_status(self.health(self.monitor.read()))
+
+    def _latest_frame(self, camera: str) -> Frame | None:
+        return next((lane.capture.latest() for lane in self.lanes if lane.name == camera), None)
+
+    def _tick(self, reading: Reading, now: float) -> None:
+        self.host.check(now)
+        health = self.health(reading)
+        self.host.offer_health(health)
+        if now >= self._status_due:
+            self._status_due = now + STATUS_PERIOD
+            self._write_status(health)
+
+    def health(self, reading: Reading) -> Health:
+        """The state of the node at this moment."""
+        now = time.monotonic()
+        counts = self.pipeline.counts
+        return Health(
+            node=self.config.node,
+            at=time.time(),
+            temperatures=reading.temperatures,
+            gpu_load=reading.gpu_load,
+            cpu_load=reading.cpu_load,
+            memory=reading.memory,
+            rss_bytes=reading.rss_bytes,
+            power_w=reading.power_w,
+            cameras={lane.name: camera_health(lane, now) for lane in self.lanes},
+            latency_ms=percentiles(list(counts.latency_ms)),
+            frame_age_ms=percentiles(list(counts.frame_age_ms)),
+            queues=self.host.queues(),
+            plugins=self.host.statuses(),
+            log=self.log.health(),
+            precision=self.detector.precision,
+        )
+
+    def _write_status(self, health: Health) -> None:
+        path = self.config.state_dir / "status.json"
+        temporary = path.with_suffix(".json.new")
+        try:
+            temporary.write_bytes(to_json({**self._identity, "health": health}))
+            temporary.replace(path)
+        except OSError as error:
+            log.warning("%s: cannot be written: %s", path, error.strerror)
+
+    def summary(self) -> dict[str, Any]:
+        """What the run did, as ``run --json`` prints it."""
+        counts = self.pipeline.counts
+        now = time.monotonic()
+        return {
+            "cameras": {lane.name: camera_counts(lane, now) for lane in self.lanes},
+            "detections": counts.detections,
+            "events": {kind: counts.events[kind] for kind in ("start", "update", "end")},
+            "plugins": {
+                name: {"handled": status.handled, "failed": status.failed, "dropped": status.dropped}
+                for name, status in self.host.statuses().items()
+            },
+            "frame_age_ms": percentiles(list(counts.frame_age_ms)),
+            "seconds": round(now - self._started, 3),
+        }
+
+
+@contextlib.contextmanager
+def only_daemon_of(state_dir: Path) -> Iterator[None]:
+    """Make the state folder and hold its lock. Raises AgentError when it cannot be made or another daemon has it."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        handle = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise AgentError(f"{state_dir}: cannot hold state: {error.strerror}; set [agent] state_dir") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise AgentError(f"{state_dir}: another edgewarden uses it; give each its own [agent] state_dir") from None
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def build_detector(config: ModelConfig, decoders: Mapping[str, type[Decoder]]) -> Detector:
+    """Load the model package and its engine, and run one picture through both. ``decoders``: those of plugins."""
+    package = find_package(config.path)
+    variant = package.choose(None if config.precision == "auto" else config.precision)
+    engine = OnnxEngine(package.file_of(variant), threads=config.threads)
+    detector = Detector(
+        package,
+        engine,
+        score=min(config.score, DOUBTFUL_SCORE),
+        iou=config.iou,
+        max_detections=config.max_detections,
+        precision=variant.precision,
+        decoders=decoders,
+    )
+    detector.warm_up()
+    return detector
+
+
+def build_source(camera: CameraConfig, factories: Mapping[str, Callable[[str], Source]]) -> Source:
+    """The source that a camera's table names; nothing is opened yet. ``factories``: those of plugins."""
+    options = SourceOptions(
+        username=camera.username,
+        password=read_secret(camera.password_file, f"camera {camera.name}") if camera.password_file else None,
+        fps=camera.fps,
+        stall_after=camera.stall_after,
+    )
+    return open_source(camera.source, options=options, factories=factories)
+
+
+def build_lane(config: Config, camera: CameraConfig, host: Host, pictures: BestPictures, wake: threading.Event) -> Lane:
+    """One camera with its source, its tracker and its events. ``pictures`` is shared by all cameras."""
+    capture = Capture(
+        camera.name,
+        build_source(camera, host.sources),
+        realtime=camera.realtime,
+        fps=camera.fps,
+        stall_after=camera.stall_after,
+        rotate=camera.rotate,
+        on_frame=wake.set,
+    )
+    tracker = Tracker(
+        patience=config.tracker.patience,
+        min_hits=config.tracker.min_hits,
+        start_score=config.model.score,
+        high_score=config.model.score,
+        confirm_score=config.tracker.confirm_score,
+    )
+    events = Events(
+        camera.name,
+        config.node,
+        keep=host.keep,
+        attributes=host.attributes,
+        clock_synced=lambda: is_synced(time.time()),
+        pictures=pictures,
+    )
+    return Lane(camera, capture, tracker, events)
+
+
+def camera_counts(lane: Lane, now: float) -> dict[str, int]:
+    """Pictures captured, inferred, and dropped (replaced by a newer one, or too old) of one camera."""
+    status = lane.capture.status(now)
+    return {"captured": status.captured, "inferred": lane.inferred, "dropped": status.dropped + lane.stale}
+
+
+def camera_health(lane: Lane, now: float) -> CameraHealth:
+    """One camera's state for ``health``."""
+    status = lane.capture.status(now)
+    return CameraHealth(
+        state=status.state,
+        reason=status.reason,
+        fps=round(lane.fps(now), 2),
+        frame_age_ms=None if lane.last_age_ms is None else round(lane.last_age_ms, 1),
+        **camera_counts(lane, now),
+    )
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    """p50, p95 and p99 by nearest rank; zeros where nothing was measured."""
+    ordered = sorted(values)
+    return {
+        name: round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 2) if ordered else 0.0
+        for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
+    }

@@ -1,0 +1,88 @@
+"""``edgewarden check``: everything that can be wrong before the daemon starts, found without starting it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli import table
+from agent.errors import AgentError, ConfigError
+
+if TYPE_CHECKING:
+    from agent.config import CameraConfig, Config
+
+
+@click.command(name="check")
+@click.option("--config", "-c", "path", type=click.Path(path_type=Path), required=True, help="The agent.toml to check.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(path: Path, as_json: bool) -> None:
+    """Validate a configuration against this machine: keys, plugins, model, cameras, state folder.
+
+    A live camera is not connected to. Exits 78 when the configuration is wrong, 69 when a file that it names is not
+    there, 0 when the daemon would start.
+    """
+    from agent.config import load
+
+    findings = list(_findings(load(path)))
+    rows = [{"what": what, "result": "ok" if error is None else str(error)} for what, error in findings]
+    table.show(rows, ("what", "result"), as_json=as_json)
+    errors = [error for _, error in findings if error is not None]
+    if errors:
+        raise max(errors, key=lambda error: error.exit_code)
+
+
+def _findings(config: Config) -> Iterator[tuple[str, AgentError | None]]:
+    yield from _plugins(config)
+    yield "model", _error_of(lambda: _load_model(config))
+    for camera in config.camera:
+        yield f"camera {camera.name}", _error_of(lambda camera=camera: _open_recording(camera))  # type: ignore[misc]
+    yield "state folder", _error_of(lambda: _hold_state(config))
+
+
+def _plugins(config: Config) -> Iterator[tuple[str, AgentError | None]]:
+    from agent.host.manager import inspect_plugins
+
+    try:
+        statuses = inspect_plugins(config.plugins)
+    except ConfigError as error:
+        yield "plugins", error
+        return
+    for name in config.plugins:
+        status = statuses[name]
+        wrong = status.state == "failed" or (status.state == "disabled" and "by configuration" not in status.reason)
+        yield f"plugin {name}", ConfigError(f"plugin {name}: {status.reason}") if wrong else None
+
+
+def _error_of(action: Callable[[], object]) -> AgentError | None:
+    try:
+        action()
+    except AgentError as error:
+        return error
+    return None
+
+
+def _load_model(config: Config) -> None:
+    from agent.app import build_detector
+
+    build_detector(config.model, {}).close()
+
+
+def _open_recording(camera: CameraConfig) -> None:
+    from agent.app import build_source
+
+    source = build_source(camera, {})
+    if not source.live:
+        try:
+            source.open()
+        finally:
+            source.close()
+
+
+def _hold_state(config: Config) -> None:
+    from agent.app import only_daemon_of
+
+    with only_daemon_of(config.state_dir):
+        pass

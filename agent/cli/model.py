@@ -1,0 +1,194 @@
+"""``edgewarden model``: packages made of ONNX files, looked into, listed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.cli import table
+
+if TYPE_CHECKING:
+    from agent.detection.model import Listed, ModelPackage
+
+COLUMNS = ("name", "family", "input", "labels", "precisions", "folder", "fault")
+RESIZES = ("letterbox", "letterbox-topleft", "stretch", "crop")
+
+dir_option = click.option(
+    "--dir",
+    "models",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of packages. Default: $EDGEWARDEN_MODELS, else ~/.local/share/edgewarden/models.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+def read_size(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    """Width and height of ``640x480``, or of ``640`` for a square."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a size such as 640x480")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def read_channels(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[float, float, float] | None:
+    """Three numbers, in the channel order of the network's input, of ``0.5`` or ``0.1,0.2,0.3``."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise click.BadParameter(f"{text!r} is not one number or three, such as 123.7,116.3,103.5")
+    first, second, third = numbers * (3 // len(numbers))
+    return first, second, third
+
+
+@click.group(name="model")
+def command() -> None:
+    """Add, inspect and list model packages."""
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="What the package is called: letters, digits, dot, dash, underscore.")
+@click.option("--family", help="yolox, yolov8 (YOLO11 too) or end2end. Default: what the outputs look like.")
+@click.option("--labels", help="coco80, a file with a label a line, or a,b,c. Default: those in the ONNX file.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Default: int8 if quantised, else fp32.")
+@click.option("--size", metavar="WxH", callback=read_size, help="Input size, for graphs that take any.")
+@click.option("--colour", type=click.Choice(["rgb", "bgr"]), help="Channel order. Default: the family's.")
+@click.option("--mean", metavar="A[,B,C]", callback=read_channels, help="Subtracted from the pixels 0..255.")
+@click.option(
+    "--scale", metavar="A[,B,C]", callback=read_channels, help="Multiplied after that; 0.00392156862745098 is 1/255."
+)
+@click.option("--resize", type=click.Choice(RESIZES), help="How pictures are made to fit. Default: the family's.")
+@click.option("--pad", type=click.IntRange(0, 255), help="Pixel value around a letterboxed picture.")
+@click.option("--replace", is_flag=True, help="An older package of that name makes room.")
+@dir_option
+@json_option
+def add(file: Path, models: Path | None, replace: bool, as_json: bool, **wishes: Any) -> None:
+    """Make a package of an ONNX file.
+
+    The graph is run once; its outputs tell the family and the number of classes.
+
+    \b
+    edgewarden model add yolox_nano.onnx --name nano --labels coco80
+    edgewarden detect photos/ --model nano --out found/
+    """
+    from agent.detection.add import Wishes, add_model
+    from agent.detection.model import models_dir
+    from agent.engines.onnx import OnnxEngine
+
+    added = add_model(file, Wishes(**wishes), models or models_dir(), OnnxEngine, replace=replace)
+    for note in added.notes:
+        click.echo(f"note: {note}", err=True)
+    _show(_package_rows(added.package), as_json)
+
+
+@command.command()
+@click.argument("model")
+@dir_option
+@json_option
+def inspect(model: str, models: Path | None, as_json: bool) -> None:
+    """What a package holds, or what an ONNX file shows when it is run once.
+
+    MODEL is a package's folder or name, or an ONNX file.
+    """
+    from agent.detection.model import find_package
+
+    path = Path(model)
+    _show(_graph_rows(path) if path.is_file() else _package_rows(find_package(model, models)), as_json)
+
+
+@command.command(name="list")
+@dir_option
+@json_option
+def list_(models: Path | None, as_json: bool) -> None:
+    """Every package in the folder of models, and those that ship with the program."""
+    from agent.detection.model import BUNDLED, list_packages, models_dir
+
+    folder = models or models_dir()
+    rows = [_list_row(listed) for home in (folder, BUNDLED) for listed in list_packages(home)]
+    table.show(rows, COLUMNS, as_json=as_json, empty=f"no model package in {folder}")
+
+
+def _list_row(listed: Listed) -> dict[str, Any]:
+    package = listed.package
+    if package is None:
+        return {"name": listed.folder.name, "folder": str(listed.folder), "fault": listed.fault}
+    return {
+        "name": package.name,
+        "family": package.family,
+        "input": f"{package.input.size[0]}x{package.input.size[1]}",
+        "labels": len(package.labels),
+        "precisions": [variant.precision for variant in package.variant],
+        "folder": str(listed.folder),
+        "fault": None,
+    }
+
+
+def _package_rows(package: ModelPackage) -> dict[str, Any]:
+    import msgspec
+
+    values: dict[str, Any] = msgspec.to_builtins(package, enc_hook=str)
+    for variant, row in zip(package.variant, values["variant"], strict=True):
+        row["bytes"] = package.file_of(variant).stat().st_size
+    return values
+
+
+def _graph_rows(path: Path) -> dict[str, Any]:
+    from agent.detection.add import metadata_labels, probe
+    from agent.detection.decoders.registry import recognise
+    from agent.engines.onnx import OnnxEngine
+    from agent.errors import ModelError
+
+    engine = OnnxEngine(path)
+    rows: dict[str, Any] = {
+        "file": str(path),
+        "backend": engine.backend,
+        "input": engine.input._asdict(),
+        "outputs": [spec._asdict() for spec in engine.outputs],
+        "metadata": dict(engine.metadata),
+        "labels": metadata_labels(engine.metadata),
+    }
+    try:
+        seen = probe(engine, str(path))
+    except ModelError as error:
+        return {**rows, "families": [], "fault": str(error)}
+    matches = recognise(seen.shapes, seen.size)
+    return {**rows, "shapes": seen.shapes, "families": [match._asdict() for match in matches], "fault": None}
+
+
+def _show(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(values))
+        return
+    for key, value in values.items():
+        for line in _lines(key, value):
+            click.echo(line)
+
+
+def _lines(key: str, value: Any) -> list[str]:
+    """``key  value`` for a person; a list of tables has a line for each."""
+    if isinstance(value, Sequence) and not isinstance(value, str) and value and isinstance(value[0], dict):
+        return [line for item in value for line in _lines(key, item)]
+    if isinstance(value, dict):
+        value = "  ".join(f"{name}={_shown(item)}" for name, item in value.items() if item not in (None, {}))
+    return [f"{key:9} {_shown(value)}"]
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        text = str(value)
+        return text if len(text) <= 100 else text[:97] + "..."
+    few = ", ".join("?" if item is None else str(item) for item in value[:8])
+    return few if len(value) <= 8 else f"{few}, … ({len(value)})"

@@ -1,0 +1,198 @@
+"""Frames in, detections out: preprocess, engine, decode, NMS, back to the picture's own pixels.
+
+It leaves the graph to its engine, what outputs mean to the family's decoder, and which frame comes next to the
+caller, whose thread does all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from agent.data import Detections
+from agent.detection.decoders.base import Candidates, Decoder
+from agent.detection.decoders.registry import decoder_class
+from agent.detection.nms import nms
+from agent.detection.preprocess import Preprocessor, Transform
+from agent.errors import EngineError, ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from agent.data import Frame
+    from agent.detection.model import ModelPackage
+    from agent.engines.base import Engine, Outputs
+
+log = logging.getLogger(__name__)
+
+SCORE = 0.4
+IOU = 0.65
+MAX_DETECTIONS = 300
+
+
+class Pending(NamedTuple):
+    """Frames whose inference was started, and what is needed to finish them."""
+
+    ticket: Any
+    preprocessor: Preprocessor
+    frames: tuple[Frame, ...]
+    transforms: tuple[Transform, ...]
+    started: float
+
+
+class Detector:
+    """One model on one engine, which it owns from now on: ``close`` closes both.
+
+    ``score``: detections below it are not reported. ``iou``: boxes of one class that overlap by more are one object.
+    ``precision``: of the variant that the engine has loaded. ``decoders``: families of plugins. Of each box the
+    likeliest label counts, and at most ``max_detections`` a picture are kept.
+
+    Raises ModelError when the family is unknown or the graph's input is not what the package says.
+    """
+
+    def __init__(
+        self,
+        package: ModelPackage,
+        engine: Engine,
+        *,
+        score: float = SCORE,
+        iou: float = IOU,
+        max_detections: int = MAX_DETECTIONS,
+        precision: str = "fp32",
+        decoders: Mapping[str, type[Decoder]] | None = None,
+    ) -> None:
+        self.name = package.name
+        self.labels = package.labels
+        self.backend = engine.backend
+        self.precision = precision
+        self.slots = engine.slots
+        self.max_batch = engine.max_batch
+        self._engine = engine
+        self._input = package.input
+        self._score, self._iou, self._max_detections = score, iou, max_detections
+        self._family = decoder_class(package.family, decoders)
+        self._decoder = self._family(package.input.size, len(package.labels))
+        self._fixed_batch = engine.input.shape[0] if engine.input.shape else None
+        self._check_input()
+        self._free = deque(self._preprocessor(self._fixed_batch or 1) for _ in range(engine.slots))
+        self._open: deque[Pending] = deque()
+        self._strange: set[int] = set()
+
+    def submit(self, frames: Sequence[Frame]) -> Pending:
+        """Start the inference of frames, at most ``max_batch``. Raises EngineError, also when all slots are taken."""
+        started = time.perf_counter()
+        preprocessor = self._take(len(frames))
+        try:
+            transforms = tuple(preprocessor.fill(index, frame.pixels) for index, frame in enumerate(frames))
+            # A graph of fixed batch gets all of it; what is left of earlier frames in the rest is not looked at.
+            ticket = self._engine.submit(preprocessor.buffer[: self._fixed_batch or len(frames)])
+        except BaseException:
+            self._free.append(preprocessor)
+            raise
+        pending = Pending(ticket, preprocessor, tuple(frames), transforms, started)
+        self._open.append(pending)
+        return pending
+
+    def collect(self, pending: Pending) -> list[Detections]:
+        """Wait for the oldest submitted frames; one entry a frame. Raises EngineError."""
+        if not self._open or self._open[0] is not pending:
+            raise EngineError(f"{self.name}: collect in the order of submit, each once")
+        self._open.popleft()
+        try:
+            outputs = self._engine.collect(pending.ticket)
+            found = self._decoder.decode(outputs, self._score)
+        finally:
+            self._free.append(pending.preprocessor)
+        results = zip(pending.frames, pending.transforms, found, strict=False)
+        return [self._finish(frame, transform, some, pending.started) for frame, transform, some in results]
+
+    def detect(self, frame: Frame) -> Detections:
+        """One frame, waited for."""
+        (detections,) = self.collect(self.submit([frame]))
+        return detections
+
+    def engine_alone(self, _frame: Frame | None = None) -> Outputs:
+        """Run the engine on whatever its next input buffer holds: the floor that benchmarks measure against."""
+        buffer = self._free[0].buffer
+        return self._engine.collect(self._engine.submit(buffer[: self._fixed_batch or 1]))
+
+    def warm_up(self) -> None:
+        """Run the graph once, and check that its outputs are those of the family and labels. Raises ModelError."""
+        outputs = self.engine_alone()
+        shapes = {name: (1, *array.shape[1:]) for name, array in outputs.items()}
+        classes = self._family.matches(shapes, self._input.size)
+        if classes is None:
+            shown = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise ModelError(f"{self.name}: outputs {shown} are not those of family {self._family.family}")
+        if classes not in (0, len(self.labels)):
+            raise ModelError(
+                f"{self.name}: the graph tells {classes} classes apart, model.toml names {len(self.labels)}"
+            )
+        self._decoder.decode(outputs, self._score)
+
+    def close(self) -> None:
+        """Close the engine. Safe to call twice."""
+        self._open.clear()
+        self._engine.close()
+
+    def _preprocessor(self, batch: int) -> Preprocessor:
+        return Preprocessor(self._input, batch=batch, dtype=self._engine.input.dtype)
+
+    def _take(self, count: int) -> Preprocessor:
+        limit = self._fixed_batch or self.max_batch
+        if count < 1 or (limit is not None and count > limit):
+            raise EngineError(f"{self.name}: takes 1 to {limit or 'any number of'} frames at once, not {count}")
+        if not self._free:
+            raise EngineError(f"{self.name}: all {self.slots} slots are taken, collect one first")
+        preprocessor = self._free.popleft()
+        return preprocessor if count <= len(preprocessor.buffer) else self._preprocessor(count)
+
+    def _check_input(self) -> None:
+        width, height = self._input.size
+        wanted, shape = (None, 3, height, width), self._engine.input.shape
+        fits = len(shape) == 4 and all(None in (a, b) or a == b for a, b in zip(wanted, shape, strict=True))
+        if not fits or self._engine.input.dtype not in ("float32", "float16", "uint8"):
+            shown = ["?" if side is None else side for side in shape]
+            raise ModelError(
+                f"{self.name}: the graph's input {self._engine.input.name} is {shown} {self._engine.input.dtype}, "
+                f"model.toml says [N, 3, {height}, {width}]"
+            )
+
+    def _finish(self, frame: Frame, transform: Transform, found: Candidates, started: float) -> Detections:
+        chosen = self._choose(found)
+        landmarks = None if found.landmarks is None else found.landmarks[chosen]
+        boxes, landmarks = transform.undo(found.boxes[chosen], landmarks)
+        # A box that lies in the padding, or whose numbers are not finite, is no box of this picture.
+        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        class_ids = found.class_ids[chosen][inside]
+        return Detections(
+            camera=frame.camera,
+            seq=frame.seq,
+            captured_at=frame.captured_at,
+            boxes=boxes[inside],
+            scores=found.scores[chosen][inside],
+            class_ids=class_ids,
+            labels=tuple(self._label(class_id) for class_id in class_ids.tolist()),
+            size=frame.size,
+            precision=self.precision,
+            landmarks=None if landmarks is None else landmarks[inside],
+            latency_ms=(time.perf_counter() - started) * 1e3,
+        )
+
+    def _choose(self, found: Candidates) -> NDArray[np.intp]:
+        if self._decoder.needs_nms:
+            return nms(found.boxes, found.scores, found.class_ids, self._iou, self._max_detections)
+        return np.argsort(-found.scores, kind="stable")[: self._max_detections]
+
+    def _label(self, class_id: int) -> str:
+        if 0 <= class_id < len(self.labels):
+            return self.labels[class_id]
+        if class_id not in self._strange:
+            self._strange.add(class_id)
+            log.warning("%s: the graph names class %d, model.toml has %d labels", self.name, class_id, len(self.labels))
+        return f"class {class_id}"

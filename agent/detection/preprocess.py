@@ -1,0 +1,120 @@
+"""Pictures to the network's input, into buffers made once, and boxes back to the picture's own pixels.
+
+Which frame goes into which buffer, and when a buffer is free again, is the detector's business.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.detection.manifest import InputSpec
+
+PAD_AT = {"letterbox": 0.5, "letterbox-topleft": 0.0}
+
+
+class Transform(NamedTuple):
+    """Which rectangle of the picture (``x, y, width, height``) was resized into which rectangle of the input.
+
+    ``size``: width and height of the picture. All in whole pixels.
+    """
+
+    source: tuple[int, int, int, int]
+    target: tuple[int, int, int, int]
+    size: tuple[int, int]
+
+    def undo(
+        self, boxes: NDArray[np.float32], landmarks: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Boxes ``[N, 4]`` and landmarks ``[N, K, 2]`` from network pixels to the picture's, clipped to it.
+
+        Resizing maps a picture's continuous coordinate x to x * target / source (OpenCV's pixel centres are at .5).
+        """
+        points = self._undo_points(boxes.reshape(-1, 2)).reshape(-1, 4)
+        if landmarks is None:
+            return points, None
+        return points, self._undo_points(landmarks.reshape(-1, 2)).reshape(landmarks.shape)
+
+    def _undo_points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
+        (sx, sy, sw, sh), (tx, ty, tw, th) = self.source, self.target
+        scale = np.array((sw / tw, sh / th), np.float32)
+        offset = np.array((sx - tx * sw / tw, sy - ty * sh / th), np.float32)
+        result: NDArray[np.float32] = np.clip(points * scale + offset, 0, np.array(self.size, np.float32))
+        return result
+
+
+def plan(spec: InputSpec, size: tuple[int, int]) -> Transform:
+    """Where a picture of ``size`` (width, height) goes in the network's input."""
+    (width, height), (net_width, net_height) = size, spec.size
+    if spec.resize == "stretch":
+        return Transform((0, 0, width, height), (0, 0, net_width, net_height), size)
+    if spec.resize == "crop":
+        # Cutting first and resizing what is left touches the fewest pixels.
+        ratio = max(net_width / width, net_height / height)
+        cut = min(width, max(1, round(net_width / ratio))), min(height, max(1, round(net_height / ratio)))
+        corner = (width - cut[0]) // 2, (height - cut[1]) // 2
+        return Transform((*corner, *cut), (0, 0, net_width, net_height), size)
+    ratio = min(net_width / width, net_height / height)
+    inner = min(net_width, max(1, round(width * ratio))), min(net_height, max(1, round(height * ratio)))
+    share = PAD_AT[spec.resize]
+    corner = int((net_width - inner[0]) * share), int((net_height - inner[1]) * share)
+    return Transform((0, 0, width, height), (*corner, *inner), size)
+
+
+class Preprocessor:
+    """Fills one NCHW input ``[batch, 3, H, W]`` of ``dtype``, again and again; one instance a slot of the engine.
+
+    What a picture does not cover is written only when the geometry changes: a camera's pictures are all of one size.
+    """
+
+    def __init__(self, spec: InputSpec, *, batch: int = 1, dtype: str = "float32") -> None:
+        width, height = spec.size
+        self.buffer: NDArray[np.generic] = np.zeros((batch, 3, height, width), dtype)
+        self._spec = spec
+        self._plans: list[Transform | None] = [None] * batch
+        self._pixels = np.empty((0, 0, 3), np.uint8)
+        self._planes: list[NDArray[np.uint8]] = []
+        self._order = (2, 1, 0) if spec.colour == "rgb" else (0, 1, 2)
+
+    def fill(self, index: int, pixels: NDArray[np.uint8]) -> Transform:
+        """Write a BGR picture, uint8 ``[H, W, 3]``, into place ``index`` of the batch, resized bilinearly."""
+        last = self._plans[index]
+        size = int(pixels.shape[1]), int(pixels.shape[0])
+        transform = last if last is not None and last.size == size else self._lay_out(index, size)
+        x, y, width, height = transform.source
+        tx, ty, tw, th = transform.target
+        self._resize(pixels[y : y + height, x : x + width], tw, th)
+        for channel, plane in enumerate(self._order):
+            target = self.buffer[index, channel, ty : ty + th, tx : tx + tw]
+            self._write(self._planes[plane], channel, target)
+        return transform
+
+    def _lay_out(self, index: int, size: tuple[int, int]) -> Transform:
+        transform = self._plans[index] = plan(self._spec, size)
+        for channel in range(3):
+            pad = (self._spec.pad - self._spec.mean[channel]) * self._spec.scale[channel]
+            self.buffer[index, channel] = pad
+        return transform
+
+    def _resize(self, pixels: NDArray[np.uint8], width: int, height: int) -> None:
+        if self._pixels.shape[:2] != (height, width):
+            self._pixels = np.empty((height, width, 3), np.uint8)
+            self._planes = [np.empty((height, width), np.uint8) for _ in range(3)]
+        cv2.resize(pixels, (width, height), dst=self._pixels, interpolation=cv2.INTER_LINEAR)
+        cv2.split(self._pixels, self._planes)
+
+    def _write(self, plane: NDArray[np.uint8], channel: int, target: NDArray[np.generic]) -> None:
+        """``(plane - mean) * scale``, as ``plane * scale - mean * scale`` in place. A bare copy where it is one."""
+        scale, mean = self._spec.scale[channel], self._spec.mean[channel]
+        if mean == 0 and scale == 1:
+            np.copyto(target, plane, casting="unsafe")
+        elif target.dtype == np.float32:
+            # With the dtype named: numpy 1 would compute uint8 times a small scalar in float16.
+            np.multiply(plane, scale, out=target, dtype=np.float32)
+            if mean != 0:
+                np.subtract(target, mean * scale, out=target)
+        else:
+            np.copyto(target, (plane - np.float32(mean)) * np.float32(scale), casting="unsafe")

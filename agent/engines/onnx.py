@@ -1,0 +1,207 @@
+"""ONNX Runtime as an engine: loads one graph, runs it on the caller's thread or on a few of its own.
+
+What the tensors mean is left to the detection room, and which precision is loaded to the caller.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from agent.engines.base import Outputs, TensorSpec
+from agent.errors import EngineError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Optimisation = Literal["all", "extended", "basic", "off"]
+
+_LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "off": "ORT_DISABLE_ALL",
+}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_DTYPES = {"float": "float32", "double": "float64", "bool": "bool"}
+# Fatal only: what ONNX Runtime would log as an error it also raises, and that becomes our one line.
+_LOG_FATAL = 4
+_TOO_NEW = "the graph uses an operator or a format version that this ONNX Runtime does not know"
+
+
+class _Ticket:
+    """One submitted batch: its outputs, or the promise of them."""
+
+    __slots__ = ("future", "outputs")
+
+    def __init__(self, outputs: Outputs | None = None, future: Future[Outputs] | None = None) -> None:
+        self.outputs = outputs
+        self.future = future
+
+
+class OnnxEngine:
+    """One ONNX graph in one session; see ``agent.engines.base.Engine`` for the contract.
+
+    ``slots`` 1: ``submit`` runs the graph on the calling thread. More: a worker thread a slot on the same session,
+    for work that should keep every core busy. ``threads``: those that one inference uses; by default all cores this
+    process may use with one slot, one with more. ``spinning``: threads wait for work in a busy loop, a little faster
+    under full load and a waste of CPU otherwise. ``optimisation`` below ``all`` costs speed; some quantised graphs
+    need ``extended``. ``metadata``: the texts that the exporter put into the file.
+
+    Raises EngineError, one line with the file's name, when the file is missing, is no ONNX, cannot be run here, or
+    does not have one tensor as its input.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        slots: int = 1,
+        optimisation: Optimisation = "all",
+        spinning: bool = False,
+    ) -> None:
+        if slots < 1:
+            raise ValueError(f"slots must be at least 1, not {slots}")
+        self.path = Path(path)
+        self.slots = slots
+        self._open: set[_Ticket] = set()
+        threads = threads or (cores() if slots == 1 else 1)
+        self._session = _load(self.path, device, threads, optimisation, spinning)
+        self.backend = _backend(self._session)
+        self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.input = self._only_input()
+        self.outputs = tuple(self._spec(node) for node in self._session.get_outputs())
+        self.max_batch = self.input.shape[0] if self.input.shape else None
+        self._output_names = [spec.name for spec in self.outputs]
+        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="onnx") if slots > 1 else None
+
+    def submit(self, batch: NDArray[np.generic]) -> _Ticket:
+        """Start inference (with one slot: and finish it). Raises EngineError on a batch that the graph cannot take."""
+        if self._session is None:
+            raise EngineError(f"{self.path}: the engine is closed")
+        if len(self._open) >= self.slots:
+            raise EngineError(f"{self.path}: all {self.slots} slots are taken, collect one first")
+        self._check(batch)
+        if self._pool is None:
+            ticket = _Ticket(outputs=self._run(batch))
+        else:
+            ticket = _Ticket(future=self._pool.submit(self._run, batch))
+        self._open.add(ticket)
+        return ticket
+
+    def collect(self, ticket: _Ticket) -> Outputs:
+        """The outputs by name. A ticket is collected once. Raises EngineError."""
+        if ticket not in self._open:
+            raise EngineError(f"{self.path}: this ticket was collected before, or the engine is closed")
+        self._open.discard(ticket)
+        if ticket.future is not None:
+            return ticket.future.result()
+        assert ticket.outputs is not None
+        return ticket.outputs
+
+    def close(self) -> None:
+        """Wait for what runs and let the session go. Safe to call twice."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._open.clear()
+        self._session = None
+
+    def _run(self, batch: NDArray[np.generic]) -> Outputs:
+        try:
+            arrays = self._session.run(self._output_names, {self.input.name: batch})
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
+            raise EngineError(f"{self.path}: the graph failed while running: {_reason(error)}") from None
+        return dict(zip(self._output_names, arrays, strict=True))
+
+    def _check(self, batch: NDArray[np.generic]) -> None:
+        wanted = self.input.shape
+        fits = len(wanted) == batch.ndim and all(w in (None, g) for w, g in zip(wanted, batch.shape, strict=True))
+        if not fits or batch.dtype.name != self.input.dtype:
+            raise EngineError(
+                f"{self.path}: input {self.input.name} takes {shown(wanted)} {self.input.dtype}, "
+                f"got {shown(batch.shape)} {batch.dtype.name}"
+            )
+
+    def _only_input(self) -> TensorSpec:
+        nodes = self._session.get_inputs()
+        if len(nodes) != 1:
+            names = ", ".join(node.name for node in nodes) or "none"
+            raise EngineError(f"{self.path}: one picture input is needed, the graph has {len(nodes)}: {names}")
+        return self._spec(nodes[0])
+
+    def _spec(self, node: Any) -> TensorSpec:
+        match = re.fullmatch(r"tensor\((\w+)\)", node.type)
+        if match is None:
+            raise EngineError(f"{self.path}: {node.name} is a {node.type}; only tensors can be used")
+        shape = tuple(axis if isinstance(axis, int) and axis > 0 else None for axis in node.shape)
+        return TensorSpec(node.name, shape, _DTYPES.get(match.group(1), match.group(1)))
+
+
+def cores() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def shown(shape: Sequence[int | None]) -> str:
+    """A shape for a message: ``[1, 3, ?, ?]``."""
+    return "[" + ", ".join("?" if axis is None else str(axis) for axis in shape) + "]"
+
+
+def _load(path: Path, device: str, threads: int, optimisation: Optimisation, spinning: bool) -> Any:
+    if not path.is_file():
+        raise EngineError(f"{path}: {'is a folder, not an ONNX file' if path.is_dir() else 'no such file'}")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_FATAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisation])
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    providers = _providers(device, path, onnxruntime.get_available_providers())
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
+        raise EngineError(f"{path}: {_load_reason(error)}") from None
+
+
+def _providers(device: str, path: Path, available: Sequence[str]) -> list[str]:
+    device = "cpu" if device == "auto" else device
+    if device not in _PROVIDERS:
+        raise EngineError(f"{path}: ONNX Runtime has no device {device!r}, only {', '.join(_PROVIDERS)}")
+    if _PROVIDERS[device] not in available:
+        raise EngineError(f"{path}: this ONNX Runtime was built without {_PROVIDERS[device]}; use device cpu")
+    return [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+
+
+def _backend(session: Any) -> str:
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__} {session.get_providers()[0]}"
+
+
+def _load_reason(error: Exception) -> str:
+    """What is wrong with a file, from the exception's class, whose names are ONNX Runtime's status codes."""
+    kind, reason = type(error).__name__, _reason(error)
+    if kind in ("InvalidProtobuf", "NoModel") or "No graph was found" in reason:
+        return f"not an ONNX file, or a damaged one ({reason})"
+    if kind == "NotImplemented" or re.search(r"No Op registered|not a registered function|IR version|opset", reason):
+        return f"{_TOO_NEW} ({reason})"
+    return f"cannot be loaded: {reason}"
+
+
+def _reason(error: Exception) -> str:
+    """ONNX Runtime's message in one line, without its prefix and the path that we name ourselves."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    text = re.sub(r"^Load model from .*? failed: ?", "", text)
+    text = re.sub(r"^/\S+\.(?:h|cc):\d+ .*?\) (?=[A-Z])", "", text)  # where in its source code it was raised
+    return text if len(text) <= 300 else text[:297] + "..."

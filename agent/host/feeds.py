@@ -1,0 +1,205 @@
+"""Where a plugin's events come from: a bounded queue at once, or the event log by a cursor. No threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from agent.data import Event, Frame
+from agent.host.log import EVENTS, EventLog
+from agent.host.pictures import Pictures
+from agent.host.store import Row
+from agent.host.window import Delivery, Window
+
+log = logging.getLogger(__name__)
+
+LATE_AFTER = 2.0
+QUEUE_BYTES = 64 << 20
+
+
+class Job(Protocol):
+    """One call of ``on_event``: what with, and what becomes of it."""
+
+    event: Event
+    frame: Frame | None
+
+    def called(self) -> int:
+        """It is called now; the number of this attempt."""
+
+    def completed(self) -> bool:
+        """It was dealt with. Whether that is news."""
+
+    def failed(self, attempt: int) -> bool:
+        """That attempt failed. Whether it counts."""
+
+
+class Feed(Protocol):
+    """Safe from any thread. ``dropped`` and ``withheld`` count what the bounds cost."""
+
+    dropped: int
+    withheld: int
+
+    def offer(self, event: Event, frame: Frame | None) -> None:
+        """A new event (a feed that reads the log knows already)."""
+
+    def take(self) -> Job | None:
+        """The event whose turn it is."""
+
+    def waiting(self) -> int:
+        """How many are ahead."""
+
+    def drained(self) -> bool:
+        """Whether nothing is ahead, nothing under way."""
+
+
+class QueuedJob:
+    """An event from the queue: told once, whatever becomes of it."""
+
+    def __init__(self, event: Event, frame: Frame | None) -> None:
+        self.event = event
+        self.frame = frame
+
+    def called(self) -> int:
+        """See Job."""
+        return 1
+
+    def completed(self) -> bool:
+        """See Job."""
+        return True
+
+    def failed(self, attempt: int) -> bool:
+        """See Job."""
+        return True
+
+
+class QueueFeed:
+    """At most ``limit`` events, the oldest dropped; pictures of at most 64 MB, then events come without."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._jobs: deque[QueuedJob] = deque()
+        self._bytes = 0
+        self.dropped = 0
+        self.withheld = 0
+
+    def offer(self, event: Event, frame: Frame | None) -> None:
+        """Queue it at the end."""
+        with self._lock:
+            if frame is not None and self._bytes + frame.nbytes > QUEUE_BYTES:
+                frame = None
+                self.withheld += 1
+            self._jobs.append(QueuedJob(event, frame))
+            self._bytes += frame.nbytes if frame else 0
+            if len(self._jobs) > self._limit:
+                self._pop()
+                self.dropped += 1
+
+    def take(self) -> Job | None:
+        """The oldest."""
+        with self._lock:
+            return self._pop() if self._jobs else None
+
+    def waiting(self) -> int:
+        """Queued events."""
+        return len(self._jobs)
+
+    def drained(self) -> bool:
+        """Whether the queue is empty."""
+        return not self._jobs
+
+    def _pop(self) -> QueuedJob:
+        job = self._jobs.popleft()
+        self._bytes -= job.frame.nbytes if job.frame else 0
+        return job
+
+
+class LogJob:
+    """An event from the log; it stays this plugin's turn until it completes."""
+
+    def __init__(self, feed: LogFeed, delivery: Delivery[Row]) -> None:
+        self._feed = feed
+        self._delivery = delivery
+        self.event = feed.decode(delivery.value)
+        self.frame = feed.picture(self.event)
+
+    def called(self) -> int:
+        """See Job."""
+        return self._feed.called(self._delivery)
+
+    def completed(self) -> bool:
+        """See Job."""
+        return self._feed.completed(self._delivery.number)
+
+    def failed(self, attempt: int) -> bool:
+        """See Job."""
+        return self._feed.failed(self._delivery.number, attempt)
+
+
+class LogFeed:
+    """The event log behind the cursor ``name``."""
+
+    dropped = 0
+    withheld = 0
+
+    def __init__(self, name: str, events: EventLog, pictures: Pictures) -> None:
+        self._name = name
+        self._log = events
+        self._pictures = pictures
+        self._lock = threading.Lock()
+        self._decoder = msgspec.json.Decoder(Event)
+        self._window: Window[Row] = Window(events.cursor(name), self._read)
+
+    def offer(self, event: Event, frame: Frame | None) -> None:
+        """Nothing to do: the log is told, and wakes the worker at the commit."""
+
+    def take(self) -> Job | None:
+        """The next in order, or the first that is due again."""
+        with self._lock:
+            delivery = self._window.next_due()
+        return None if delivery is None else LogJob(self, delivery)
+
+    def waiting(self) -> int:
+        """Whether the cursor is behind, as a count of what is in the window; the log's health counts exactly."""
+        return len(self._window)
+
+    def drained(self) -> bool:
+        """Whether the cursor is at the log's end, and nothing waits to be written."""
+        return self._log.settled() and self._window.position >= self._log.last(EVENTS)
+
+    def decode(self, row: Row) -> Event:
+        """The event, marked when it waited: for longer than 2 s, or for this start of the daemon."""
+        event = self._decoder.decode(row.payload)
+        if row.known >= self._log.opened_at and self._log.age(row) <= LATE_AFTER:
+            return event
+        return msgspec.structs.replace(event, late=True, queued_at=row.wall)
+
+    def picture(self, event: Event) -> Frame | None:
+        """Its picture, while there is room for it."""
+        return self._pictures.get(event)
+
+    def called(self, delivery: Delivery[Row]) -> int:
+        """See Job."""
+        with self._lock:
+            return self._window.called(delivery)
+
+    def completed(self, number: int) -> bool:
+        """See Job."""
+        with self._lock:
+            news = self._window.completed(number)
+            position = self._window.position
+        self._log.advance(self._name, position)
+        return news
+
+    def failed(self, number: int, attempt: int) -> bool:
+        """See Job."""
+        with self._lock:
+            return self._window.failed(number, attempt)
+
+    def _read(self, after: int, limit: int) -> Sequence[tuple[int, Row]]:
+        return [(row.seq, row) for row in self._log.read(EVENTS, after, limit)]

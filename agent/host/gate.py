@@ -1,0 +1,108 @@
+"""The two hooks that run on the pipeline's dispatcher, ``keep_event`` and ``event_attributes``: timed, and marked.
+
+A mark in a small mapped file says who is being asked; when the daemon is killed because that one hangs, the mark
+names it at the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.data import Event, Frame
+from agent.host.worker import Hook
+
+log = logging.getLogger(__name__)
+
+LIMIT = 0.005
+STRIKES = 5
+MARK_BYTES = 128
+
+
+class Mark:
+    """Who is in the middle of a dispatcher hook; survives kill -9, costs no system call."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.stat().st_size != MARK_BYTES:
+            path.write_bytes(bytes(MARK_BYTES))
+        with path.open("r+b") as file:
+            self._map = mmap.mmap(file.fileno(), MARK_BYTES)
+        self.left_by = self._map[:].rstrip(b"\0").decode("utf-8", "replace")
+        self.clear()
+
+    def set(self, name: str) -> None:
+        """This plugin is asked now."""
+        self._map[:] = name.encode()[:MARK_BYTES].ljust(MARK_BYTES, b"\0")
+
+    def clear(self) -> None:
+        """Nobody is."""
+        self._map[:] = bytes(MARK_BYTES)
+
+
+class Gate:
+    """``hooks``: ``keep_event`` and ``event_attributes`` by plugin. One thread calls it, the dispatcher's."""
+
+    def __init__(
+        self,
+        hooks: Mapping[str, Mapping[str, Hook]],
+        mark: Mark,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._hooks = {name: dict(own) for name, own in hooks.items()}
+        self._mark = mark
+        self._clock = clock
+        self._strikes: Counter[str] = Counter()
+        self.lost: dict[str, str] = {}
+        if mark.left_by in self._hooks:
+            self._take_away(mark.left_by, "hung on the dispatcher before this start")
+
+    def keep(self, event: Event) -> bool:
+        """Whether all plugins want the event; one that is too slow, or raises, counts as yes."""
+        return all(answer is not False for _, answer in self._ask("keep_event", event=event))
+
+    def attributes(self, event: Event, frame: Frame | None) -> dict[str, Any]:
+        """What the plugins add, later ones over earlier ones; one that is too slow, or raises, adds nothing."""
+        merged: dict[str, Any] = {}
+        for name, answer in self._ask("event_attributes", event=event, frame=frame):
+            if isinstance(answer, Mapping):
+                merged.update(answer)
+            elif answer is not None:
+                self._strike(name, f"event_attributes gave {type(answer).__name__}, no dict")
+        return merged
+
+    def _ask(self, hook: str, **values: Any) -> Iterator[tuple[str, Any]]:
+        for name, own in list(self._hooks.items()):
+            if hook in own:
+                yield name, self._ask_one(name, own[hook], hook, values)
+
+    def _ask_one(self, name: str, function: Hook, hook: str, values: dict[str, Any]) -> Any:
+        self._mark.set(name)
+        started = self._clock()
+        try:
+            answer = function(**values)
+        except Exception as error:
+            log.exception("plugin %s: %s failed on the dispatcher", name, hook)
+            self._strike(name, f"{hook}: {type(error).__name__}: {error}")
+            return None
+        finally:
+            self._mark.clear()
+        if (took := self._clock() - started) > LIMIT:
+            self._strike(name, f"{hook} took {took * 1e3:.0f} ms on the dispatcher (limit {LIMIT * 1e3:.0f} ms)")
+            return None
+        return answer
+
+    def _strike(self, name: str, why: str) -> None:
+        self._strikes[name] += 1
+        if self._strikes[name] >= STRIKES:
+            self._take_away(name, why)
+
+    def _take_away(self, name: str, why: str) -> None:
+        del self._hooks[name]
+        self.lost[name] = f"keep_event and event_attributes taken away: {why}"
+        log.error("plugin %s: %s", name, self.lost[name])

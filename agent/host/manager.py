@@ -1,0 +1,280 @@
+"""The host: all plugins together. It loads them, gives each its worker, hands out what the pipeline offers.
+
+What a plugin may do to itself is worker.py's, what an entry point may hold loading.py's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.config import did_you_mean, read_struct
+from agent.data import Decision, Detections, Event, Frame, Health, PluginHealth, to_json
+from agent.errors import ConfigError, PluginError
+from agent.host.feeds import Feed, LogFeed, QueueFeed
+from agent.host.gate import Gate, Mark
+from agent.host.handle import Handle
+from agent.host.loading import EntryPoint, Loaded, inspect_plugins, installed, load_plugins
+from agent.host.log import EVENTS, EventLog
+from agent.host.pictures import Pictures
+from agent.host.pixels import PixelBudget
+from agent.host.store import Entry
+from agent.host.worker import Worker
+
+__all__ = ["Host", "inspect_plugins", "installed"]
+
+log = logging.getLogger(__name__)
+
+DISPATCHER_HOOKS = ("keep_event", "event_attributes")
+REGISTER_HOOKS = {
+    "register_sources": "sources",
+    "register_engines": "engines",
+    "register_decoders": "decoders",
+    "register_sensors": "sensors",
+}
+
+
+class Host:
+    """``tables``: the ``[plugins.NAME]`` tables. ``latest_frame(camera)`` is asked on behalf of plugins.
+
+    ``load``, then ``start``; offers come from the pipeline and the monitor; ``drain`` and ``stop`` at the end.
+    ``sources``, ``engines``, ``decoders`` and ``sensors`` hold what plugins registered, by name. ``provided``: commands
+    answered by nobody's thread but the caller's.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        state_dir: Path,
+        log: EventLog,
+        tables: Mapping[str, Mapping[str, Any]],
+        latest_frame: Callable[[str], Frame | None],
+        entry_points: Iterable[EntryPoint] | None = None,
+        provided: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] | None = None,
+    ) -> None:
+        self._node = node
+        self._state_dir = state_dir
+        self._log = log
+        self._tables = tables
+        self._latest_frame = latest_frame
+        self._entry_points = entry_points
+        self._provided = {} if provided is None else provided
+        self._stopping = threading.Event()
+        self._pictures = Pictures()
+        self._gate: Gate | None = None
+        self._broken: dict[str, PluginHealth] = {}
+        self._workers: dict[str, Worker] = {}
+        self._handles: dict[str, Handle] = {}
+        self._commands: dict[str, tuple[str, type[msgspec.Struct], Callable[[Any], dict[str, Any]]]] = {}
+        self._durable = False
+        self.sources: dict[str, Any] = {}
+        self.engines: dict[str, Any] = {}
+        self.decoders: dict[str, Any] = {}
+        self.sensors: dict[str, Any] = {}
+
+    # life
+
+    def load(self) -> None:
+        """Import and check every plugin that has a table; what is wrong with one disables it, and the rest go on.
+
+        Raises ConfigError when a table belongs to no installed plugin.
+        """
+        loaded = load_plugins(self._tables, self._entry_points)
+        for plugin in loaded:
+            if not plugin.fault:
+                plugin.fault = self._register(plugin)
+        well = [plugin for plugin in loaded if not plugin.fault]
+        self._broken = {plugin.name: plugin.health() for plugin in loaded if plugin.fault}
+        hooks = {
+            plugin.name: {name: plugin.hooks[name] for name in DISPATCHER_HOOKS if name in plugin.hooks}
+            for plugin in well
+        }
+        self._gate = Gate(hooks, Mark(self._state_dir / "dispatcher.mark"))
+        for plugin in well:
+            self._workers[plugin.name] = self._worker(plugin)
+
+    def start(self) -> None:
+        """Start every plugin's thread."""
+        for name, worker in self._workers.items():
+            worker.start()
+            log.info("plugin %s: started", name)
+        for name, health in self._broken.items():
+            log.warning("plugin %s: %s: %s", name, health.state, health.reason)
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until every plugin has had its events; one that is set aside or hangs does not hold it up."""
+        deadline = time.monotonic() + timeout
+        pause = threading.Event()
+        while not (self._log.settled() and all(worker.drained() for worker in self._workers.values())):
+            now = time.monotonic()
+            if now >= deadline:
+                return False
+            self.check(now)
+            pause.wait(0.02)
+        return True
+
+    def stop(self, timeout: float) -> None:
+        """Run every plugin's ``shutdown`` and end its thread; one that does not return is left behind, by name."""
+        self._stopping.set()
+        for worker in self._workers.values():
+            worker.request_stop()
+        deadline = time.monotonic() + timeout
+        for worker in self._workers.values():
+            worker.join(max(0.0, deadline - time.monotonic()))
+
+    def check(self, now: float) -> None:
+        """Housekeeping, about once a second."""
+        for worker in self._workers.values():
+            worker.check(now)
+
+    # what the pipeline and the monitor hand over
+
+    def keep(self, event: Event) -> bool:
+        """Whether the plugins want this event; asked at its start, on the dispatcher."""
+        return self._gate is None or self._gate.keep(event)
+
+    def attributes(self, event: Event, frame: Frame | None) -> dict[str, Any]:
+        """What the plugins add to it; on the dispatcher."""
+        return {} if self._gate is None else self._gate.attributes(event, frame)
+
+    def offer_events(self, events: Sequence[tuple[Event, Frame | None]]) -> None:
+        """The messages of one frame: to the log in one commit, and to the queues of those that do not read it."""
+        if self._durable:
+            for event, frame in events:
+                self._pictures.put(event, frame)
+        self._log.append([Entry(EVENTS, to_json(event)) for event, _ in events])
+        for worker in self._workers.values():
+            for event, frame in events:
+                worker.offer_event(event, frame)
+
+    def offer_detections(self, detections: Detections, frame: Frame) -> None:
+        """What was found in one frame; only the newest is kept for a plugin that is busy."""
+        for worker in self._workers.values():
+            worker.offer_newest("on_detections", {"detections": detections}, frame)
+
+    def offer_health(self, health: Health) -> None:
+        """The node's state."""
+        for worker in self._workers.values():
+            worker.offer_newest("on_health", {"health": health})
+
+    def offer_decision(self, decision: Decision) -> None:
+        """What the governor decided."""
+        for worker in self._workers.values():
+            worker.offer_newest("on_decision", {"decision": decision})
+
+    # what others ask
+
+    def statuses(self) -> dict[str, PluginHealth]:
+        """State, reason and counts of every plugin that has a table."""
+        found = {**self._broken, **{name: worker.health() for name, worker in self._workers.items()}}
+        for name, why in (self._gate.lost if self._gate else {}).items():
+            if name in found and not found[name].reason:
+                found[name] = msgspec.structs.replace(found[name], reason=why)
+        return dict(sorted(found.items()))
+
+    def queues(self) -> dict[str, int]:
+        """Events that wait, by plugin."""
+        return {name: worker.health().queued for name, worker in self._workers.items()}
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """The counters and gauges of every plugin."""
+        return {name: handle.metrics.snapshot() for name, handle in self._handles.items()}
+
+    def command(self, name: str, payload: Mapping[str, Any]) -> Future[dict[str, Any]]:
+        """Ask a command's owner. The Future fails with PluginError (nobody owns it, or cannot now) or ConfigError."""
+        if name in self._provided:
+            return _answered(lambda: self._provided[name](dict(payload)))
+        refused: Future[dict[str, Any]] = Future()
+        if name not in self._commands:
+            refused.set_exception(PluginError(f"command {name}: nobody owns it{did_you_mean(name, self._commands)}"))
+            return refused
+        owner, struct, handler = self._commands[name]
+        arguments, faults = read_struct(struct, payload, f"command {name}")
+        if arguments is None:
+            refused.set_exception(ConfigError(faults))
+            return refused
+        return self._workers[owner].command(name, handler, arguments)
+
+    # making
+
+    def _register(self, plugin: Loaded) -> str:
+        """Call the plugin's ``register_*`` hooks; the fault in one, which takes back what was registered."""
+        mine: list[tuple[dict[str, Any], str]] = []
+        try:
+            for hook, attribute in REGISTER_HOOKS.items():
+                if hook in plugin.hooks:
+                    plugin.hooks[hook](register=_registrar(hook, getattr(self, attribute), mine))
+            if "register_commands" in plugin.hooks:
+                plugin.hooks["register_commands"](register=self._command_registrar(plugin.name, mine))
+        except Exception as error:
+            log.exception("plugin %s: disabled: registering failed", plugin.name)
+            for registry, name in mine:
+                del registry[name]
+            return f"registering failed: {type(error).__name__}: {error}"
+        return ""
+
+    def _command_registrar(self, owner: str, mine: list[tuple[dict[str, Any], str]]) -> Callable[..., None]:
+        def register(name: str, struct: type[msgspec.Struct], handler: Callable[[Any], dict[str, Any]]) -> None:
+            if name in self._commands:
+                raise ConfigError(f"command {name} belongs to plugin {self._commands[name][0]} already")
+            self._commands[name] = (owner, struct, handler)
+            mine.append((self._commands, name))
+
+        return register
+
+    def _worker(self, plugin: Loaded) -> Worker:
+        budget = PixelBudget(plugin.keys.frame_budget)
+        handle = Handle(
+            node=self._node,
+            plugin=plugin.name,
+            state_dir=self._state_dir / "plugins" / plugin.name,
+            events=self._log,
+            stopping=self._stopping,
+            budget=budget,
+            latest_frame=self._latest_frame,
+            command=self.command,
+        )
+        self._handles[plugin.name] = handle
+        durable = plugin.durable and "on_event" in plugin.hooks
+        feed: Feed = LogFeed(plugin.name, self._log, self._pictures) if durable else QueueFeed(plugin.keys.queue)
+        worker = Worker(
+            plugin.name,
+            plugin.hooks,
+            feed=feed,
+            budget=budget,
+            agent=handle,
+            config=plugin.config,
+            deadline=plugin.keys.deadline,
+            version=plugin.version,
+        )
+        if durable:
+            self._durable = True
+            self._log.listen(worker.wake)
+        return worker
+
+
+def _registrar(hook: str, registry: dict[str, Any], mine: list[tuple[dict[str, Any], str]]) -> Callable[..., None]:
+    def register(name: str, thing: Any) -> None:
+        if name in registry:
+            raise ConfigError(f"{hook}: {name} is registered already")
+        registry[name] = thing
+        mine.append((registry, name))
+
+    return register
+
+
+def _answered(call: Callable[[], dict[str, Any]]) -> Future[dict[str, Any]]:
+    answer: Future[dict[str, Any]] = Future()
+    try:
+        answer.set_result(call())
+    except Exception as error:  # noqa: BLE001 - becomes the Future's
+        answer.set_exception(error)
+    return answer

@@ -1,0 +1,208 @@
+"""The one loop: newest frames -> detector -> tracks -> events -> host.
+
+It runs on the dispatcher's thread, which alone talks to the engine. It leaves the cameras' threads to capture.py,
+what an event is to tracking, and everything that a plugin does to the host.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from agent.config import CameraConfig
+from agent.data import Detections, Event, Frame
+from agent.detection.detector import Detector, Pending
+from agent.errors import AgentError
+from agent.sources.capture import Capture
+from agent.tracking.events import Events
+from agent.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+RECENT = 4096
+IDLE_WAIT = 0.1
+
+
+class Receiver(Protocol):
+    """What the pipeline asks of the host."""
+
+    def offer_events(self, events: Sequence[tuple[Event, Frame | None]]) -> None:
+        """Take the messages of one frame; returns at once."""
+
+    def offer_detections(self, detections: Detections, frame: Frame) -> None:
+        """Take what was found in one frame; returns at once."""
+
+
+class Lane:
+    """One camera's way through the loop: its newest frame, its tracks, its open events, its counts."""
+
+    def __init__(self, config: CameraConfig, capture: Capture, tracker: Tracker, events: Events) -> None:
+        self.config = config
+        self.capture = capture
+        self.tracker = tracker
+        self.events = events
+        self.inferred = 0
+        self.stale = 0
+        self.turn = 0.0
+        self.finished = False
+        self.last_age_ms: float | None = None
+        self.recent: deque[float] = deque(maxlen=64)
+
+    @property
+    def name(self) -> str:
+        """The camera's name."""
+        return self.config.name
+
+    def fresh(self, now: float) -> Frame | None:
+        """The newest frame not yet taken, unless it is older than ``max_age``: such a one is counted and let go."""
+        frame = self.capture.take()
+        if frame is None:
+            return None
+        if self.config.realtime and now - frame.captured_mono > self.config.max_age:
+            self.stale += 1
+            return None
+        return frame
+
+    def fps(self, now: float) -> float:
+        """Frames inferred a second, over the last few seconds."""
+        times = [at for at in self.recent if now - at <= 5.0]
+        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+
+
+class Counts(msgspec.Struct):
+    """What the loop has done so far. The rings hold the last few thousand values, in milliseconds."""
+
+    inferred: int = 0
+    detections: int = 0
+    events: Counter[str] = msgspec.field(default_factory=Counter)
+    frame_age_ms: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT))
+    latency_ms: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT))
+
+
+class Pipeline:
+    """Runs ``run()`` on the calling thread until every recording has ended or ``stop()`` is called.
+
+    ``score``: what a detection needs to be told; the tracker sees the doubtful ones below it too. ``wake`` is set by
+    the captures when a frame is there. ``max_frames`` ends the run after so many inferences.
+    """
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        detector: Detector,
+        receiver: Receiver,
+        *,
+        score: float,
+        wake: threading.Event,
+        max_frames: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lanes = list(lanes)
+        self.counts = Counts()
+        self._detector = detector
+        self._receiver = receiver
+        self._score = score
+        self._wake = wake
+        self._max_frames = max_frames
+        self._clock = clock
+        self._stop = threading.Event()
+        self._open: deque[tuple[Lane, Frame, Pending]] = deque()
+        self._turn = 0.0
+        self._submitted = 0
+
+    def stop(self) -> None:
+        """Finish what was begun, end every open event, return from ``run``. Safe from any thread."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """The loop. Raises EngineError when the engine fails; open events get their end in any case."""
+        try:
+            while not self._done():
+                self._wake.clear()
+                self._fill()
+                if self._open:
+                    self._dispatch()
+                else:
+                    self._rest()
+            while self._open:
+                self._dispatch()
+        finally:
+            for lane in self.lanes:
+                self._finish(lane)
+
+    def _done(self) -> bool:
+        if self._stop.is_set() or (self._max_frames is not None and self._submitted >= self._max_frames):
+            return True
+        return not self._open and all(lane.capture.ended for lane in self.lanes)
+
+    def _fill(self) -> None:
+        """Submit newest frames until every slot of the engine is taken."""
+        while len(self._open) < self._detector.slots and not self._stop.is_set():
+            if self._max_frames is not None and self._submitted >= self._max_frames:
+                return
+            chosen = self._choose()
+            if chosen is None:
+                return
+            lane, frame = chosen
+            self._open.append((lane, frame, self._detector.submit([frame])))
+            self._submitted += 1
+
+    def _choose(self) -> tuple[Lane, Frame] | None:
+        """The next frame by weighted fair queueing: who has had least for his priority, of those who have one."""
+        for lane in sorted(self.lanes, key=lambda lane: lane.turn):
+            frame = lane.fresh(self._clock())
+            if frame is not None:
+                self._turn = max(self._turn, lane.turn)
+                lane.turn = self._turn + 1.0 / lane.config.priority
+                return lane, frame
+        return None
+
+    def _dispatch(self) -> None:
+        """Collect the oldest inference and tell what it means."""
+        lane, frame, pending = self._open.popleft()
+        (found,) = self._detector.collect(pending)
+        now = self._clock()
+        # Frame by frame a recording runs faster than it was filmed: what happens in it is timed by its own clock.
+        at = lane.capture.media_time(frame)
+        self._tell(lane, lane.events.update(lane.tracker.update(found, at), frame, now, at=at))
+        detections = found.above(self._score)
+        self._receiver.offer_detections(detections, frame)
+        lane.inferred += 1
+        lane.recent.append(now)
+        lane.last_age_ms = (self._clock() - frame.captured_mono) * 1e3
+        self.counts.inferred += 1
+        self.counts.detections += len(detections)
+        self.counts.latency_ms.append(detections.latency_ms)
+        self.counts.frame_age_ms.append(lane.last_age_ms)
+
+    def _tell(self, lane: Lane, messages: Sequence[tuple[Event, Frame | None]]) -> None:
+        if messages:
+            self.counts.events.update(event.kind for event, _ in messages)
+            self._receiver.offer_events(messages)
+
+    def _rest(self) -> None:
+        """Nothing to infer: end what has not been seen for too long, then wait for a frame."""
+        now = self._clock()
+        for lane in self.lanes:
+            if lane.capture.ended:
+                self._finish(lane)
+            elif lane.config.realtime:
+                self._tell(lane, lane.events.update(lane.tracker.expire(now), None, now))
+        self._wake.wait(IDLE_WAIT)
+
+    def _finish(self, lane: Lane) -> None:
+        if not lane.finished:
+            lane.finished = True
+            self._tell(lane, lane.events.finish(self._clock()))
+
+
+def failure(lanes: Sequence[Lane]) -> AgentError | None:
+    """What ended a recording before its end, if anything did."""
+    return next((lane.capture.failure for lane in lanes if lane.capture.failure is not None), None)

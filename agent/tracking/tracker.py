@@ -1,0 +1,275 @@
+"""From the detections of one camera to tracks: the same object keeps its number from frame to frame.
+
+After ByteTrack (Zhang et al., ECCV 2022): sure detections are matched first, doubtful ones may only carry on what is
+already followed. It differs in counting time in seconds, in a gate that grows with what the filter does not know, and
+in tolerating that the network changes its mind about a class. What a track means (events, zones) is left to others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.data import Detections, Track
+from agent.tracking.assignment import assign
+from agent.tracking.kalman import BoxFilter
+from agent.tracking.overlap import iou, meeting
+from agent.tracking.votes import Votes
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+GROWTH_SIGMAS = 2.0
+REACH, REACH_SPEED, MAX_REACH = 0.25, 1.0, 1.0
+"""The gate grows by two standard deviations of the predicted place on each side, at most by REACH body lengths and
+REACH_SPEED more for each second since the last frame: a wide gate is for slow cameras, not for what is long unseen."""
+TENTATIVE_PATIENCE = 0.5
+"""Seconds that a track which has not proved itself may go unseen; it may always miss one frame less than that."""
+MISSED_INTERVALS = 2.5
+"""A track survives at least so many frame intervals: at one frame in three seconds ``patience`` alone would end all."""
+
+
+class Tracker:
+    """The tracks of one camera. Pure: time comes with each call, nothing is read or written elsewhere.
+
+    ``patience``: seconds a track stays alive unseen; found again within them it keeps its id. ``min_hits``: hits
+    that make a tentative track a real one. ``confirm_score``: what the mean of its ``min_hits`` best scores must
+    reach besides: a look-alike is seen again and again, but seldom surely. ``start_score``: what a detection needs to
+    begin a track. ``high_score``: from here on a detection takes part in the first association, below it only in the
+    second. ``low_score``: detections below it are ignored. ``min_iou``: least overlap of a detection with its track,
+    both grown by the uncertainty of the prediction; ``low_iou``: the same in the second association.
+    ``duplicate_iou``: a new track that overlaps one already there by so much, whatever its class, is the same thing
+    seen twice.
+    """
+
+    def __init__(
+        self,
+        *,
+        patience: float = 2.0,
+        min_hits: int = 3,
+        start_score: float = 0.4,
+        high_score: float = 0.4,
+        low_score: float = 0.1,
+        confirm_score: float = 0.6,
+        min_iou: float = 0.25,
+        low_iou: float = 0.5,
+        duplicate_iou: float = 0.7,
+    ) -> None:
+        self._patience = patience
+        self._min_hits = min_hits
+        self._start_score = start_score
+        self._high_score = high_score
+        self._low_score = low_score
+        self._confirm_score = confirm_score
+        self._min_iou = min_iou
+        self._low_iou = low_iou
+        self._duplicate_iou = duplicate_iou
+        self._now: float | None = None
+        self._intervals = (0.0, 0.0)
+        self._next_id = 1
+        self._filter = BoxFilter()
+        self._votes = Votes()
+        self._ids = np.empty(0, dtype=np.int64)
+        self._hits = np.empty(0, dtype=np.int64)
+        self._real = np.empty(0, dtype=bool)
+        self._score = np.empty(0)
+        self._best = np.empty((0, min_hits))
+        self._first = np.empty(0)
+        self._last = np.empty(0)
+        self._boxes = np.empty((0, 4))
+
+    def __len__(self) -> int:
+        """Tracks held, tentative ones too."""
+        return len(self._ids)
+
+    def update(self, detections: Detections, now: float) -> list[Track]:
+        """Take what was found in the frame captured at ``now`` (monotonic seconds); return the living tracks.
+
+        A track that was not seen in this frame is among them until its patience ends: its ``last_seen`` lies
+        before ``now``, its ``box`` and ``score`` are those of its last hit. Tentative ones are not. A ``now``
+        before the last one counts as the last one.
+        """
+        now = self._advance(now)
+        self._forget(now)
+        boxes, scores, columns = self._usable(detections)
+        rows, picked = self._match(boxes, scores, columns)
+        self._hit(rows, boxes[picked], scores[picked], columns[picked], now)
+        self._drop_duplicates(now)
+        left = scores >= self._start_score
+        left[picked] = False
+        self._begin(left.nonzero()[0], boxes, scores, columns, now)
+        self._settle(now)
+        return self._tracks()
+
+    def expire(self, now: float) -> list[Track]:
+        """The tracks still alive at ``now`` (monotonic seconds) when no frame came."""
+        self._forget(now)
+        return self._tracks()
+
+    def _advance(self, now: float) -> float:
+        if self._now is None:
+            self._now = now
+        dt = max(now - self._now, 0.0)
+        if dt:
+            self._intervals = (self._intervals[1] or dt, dt)
+        self._filter.predict(dt)
+        self._now = max(now, self._now)
+        return self._now
+
+    def _forget(self, now: float) -> None:
+        """Let go of what was not seen for too long. One long gap is a stall, two in a row are the camera's rate."""
+        patience = max(self._patience, MISSED_INTERVALS * min(self._intervals))
+        self._keep(now - self._last <= patience)
+
+    def _usable(self, detections: Detections) -> tuple[Array, Array, Rows]:
+        """Boxes, scores and class columns of what counts; a box without an area cannot be followed."""
+        boxes = np.asarray(detections.boxes, dtype=np.float64).reshape(-1, 4)
+        scores = np.asarray(detections.scores, dtype=np.float64)
+        columns = self._votes.columns(detections.class_ids, detections.labels)
+        good = (scores >= self._low_score) & np.isfinite(boxes).all(axis=1)
+        good &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return boxes[good], scores[good], columns[good]
+
+    def _match(self, boxes: Array, scores: Array, columns: Rows) -> tuple[Rows, Rows]:
+        """Tracks and detections that belong together: the sure ones, the doubtful ones, then tentative tracks."""
+        reach = min(REACH + REACH_SPEED * self._intervals[1], MAX_REACH)
+        growth = np.minimum(GROWTH_SIGMAS * self._filter.spread(), reach * self._filter.lengths())
+        pairs = meeting(self._filter.boxes(), boxes, growth)
+        weight = self._votes.weights(pairs.rows, columns[pairs.columns], pairs.iou)
+        near = np.flatnonzero((weight > 0.0) & (pairs.grown >= min(self._min_iou, self._low_iou)))
+        rows, picked, grown = pairs.rows[near], pairs.columns[near], pairs.grown[near]
+        similarity = weight[near] * (pairs.iou[near] + grown) / 2.0
+        real, high = self._real[rows], (scores >= self._high_score)[picked]
+        chosen = self._in_turn(
+            rows,
+            picked,
+            similarity,
+            (
+                real & high & (grown >= self._min_iou),
+                real & ~high & (grown >= self._low_iou),
+                ~real & high & (grown >= self._min_iou),
+            ),
+        )
+        return rows[chosen], picked[chosen]
+
+    def _in_turn(self, rows: Rows, picked: Rows, similarity: Array, stages: tuple[Mask, ...]) -> Rows:
+        """The pairs chosen stage by stage: who has found a partner is out of the later ones."""
+        taken: list[Rows] = []
+        free = np.ones(len(rows), dtype=bool)
+        for stage in stages:
+            candidates = np.flatnonzero(stage & free)
+            if len(candidates):
+                chosen = candidates[assign(rows[candidates], picked[candidates], similarity[candidates])]
+                free &= ~_among(rows, rows[chosen]) & ~_among(picked, picked[chosen])
+                taken.append(chosen)
+        return np.concatenate(taken) if taken else np.empty(0, dtype=np.intp)
+
+    def _hit(self, rows: Rows, boxes: Array, scores: Array, columns: Rows, now: float) -> None:
+        missed = np.ones(len(self), dtype=bool)
+        missed[rows] = False
+        self._filter.hold_sizes(missed)
+        if not len(rows):
+            return
+        self._filter.update(rows, boxes)
+        self._votes.cast(rows, columns, scores)
+        self._boxes[rows], self._score[rows], self._last[rows] = boxes, scores, now
+        self._hits[rows] += 1
+        best = self._best[rows]
+        best[:, 0] = np.maximum(best[:, 0], scores)
+        self._best[rows] = np.sort(best, axis=1)
+
+    def _drop_duplicates(self, now: float) -> None:
+        """Let go of tentative tracks that lie on a real one, both seen just now."""
+        seen = self._last == now
+        doubtful, sure = (seen & ~self._real).nonzero()[0], (seen & self._real).nonzero()[0]
+        if len(doubtful) and len(sure):
+            twice = (iou(self._boxes[doubtful], self._boxes[sure]) >= self._duplicate_iou).any(axis=1)
+            keep = np.ones(len(self), dtype=bool)
+            keep[doubtful[twice]] = False
+            self._keep(keep)
+
+    def _begin(self, left: Rows, boxes: Array, scores: Array, columns: Rows, now: float) -> None:
+        """Tentative tracks from the detections that are ``left``, the surest of those on one spot."""
+        if not len(left):
+            return
+        left = left[np.argsort(-scores[left], kind="stable")]
+        left = left[self._unlike(boxes[left], self._boxes[self._last == now])]
+        count = len(left)
+        if not count:
+            return
+        self._filter.add(boxes[left])
+        self._votes.add(columns[left], scores[left])
+        self._ids = np.concatenate([self._ids, np.arange(self._next_id, self._next_id + count)])
+        self._hits = np.concatenate([self._hits, np.ones(count, dtype=np.int64)])
+        self._real = np.concatenate([self._real, np.zeros(count, dtype=bool)])
+        self._score = np.concatenate([self._score, scores[left]])
+        best = np.zeros((count, self._min_hits))
+        best[:, -1] = scores[left]
+        self._best = np.concatenate([self._best, best])
+        self._first = np.concatenate([self._first, np.full(count, now)])
+        self._last = np.concatenate([self._last, np.full(count, now)])
+        self._boxes = np.concatenate([self._boxes, boxes[left]])
+        self._next_id += count
+
+    def _unlike(self, boxes: Array, present: Array) -> Rows:
+        """Which of the boxes, the best first, lie neither on those present nor on a better one."""
+        fresh = (~(iou(boxes, present) >= self._duplicate_iou).any(axis=1)).nonzero()[0]
+        same = iou(boxes[fresh], boxes[fresh]) >= self._duplicate_iou
+        chosen: list[int] = []
+        for index in range(len(fresh)):
+            if not same[index, chosen].any():
+                chosen.append(index)
+        return fresh[np.array(chosen, dtype=np.intp)]
+
+    def _settle(self, now: float) -> None:
+        """Tentative tracks become real or, missed for a while, go."""
+        if self._real.all():
+            return
+        self._real |= (self._hits >= self._min_hits) & (self._best.mean(axis=1) >= self._confirm_score)
+        grace = min(TENTATIVE_PATIENCE, self._patience)
+        self._keep(self._real | (self._last == now) | (now - self._last < grace))
+
+    def _keep(self, mask: Mask) -> None:
+        if mask.all():
+            return
+        self._filter.keep(mask)
+        self._votes.keep(mask)
+        self._ids, self._hits, self._real = self._ids[mask], self._hits[mask], self._real[mask]
+        self._score, self._best = self._score[mask], self._best[mask]
+        self._first, self._last, self._boxes = self._first[mask], self._last[mask], self._boxes[mask]
+
+    def _tracks(self) -> list[Track]:
+        labels = self._votes.labels
+        values = zip(
+            self._ids.tolist(),
+            self._votes.winners(),
+            self._score.tolist(),
+            self._boxes.tolist(),
+            self._hits.tolist(),
+            self._first.tolist(),
+            self._last.tolist(),
+            self._real.tolist(),
+            strict=True,
+        )
+        return [
+            Track(
+                id=id_,
+                label=labels[class_id],
+                class_id=class_id,
+                score=score,
+                box=tuple(box),
+                hits=hits,
+                first_seen=first,
+                last_seen=last,
+            )
+            for id_, class_id, score, box, hits, first, last, real in values
+            if real
+        ]
+
+
+def _among(indices: Rows, taken: Rows) -> Mask:
+    """Which of the indices are among those taken; ``np.isin`` sorts, which takes ten times as long."""
+    marks = np.zeros(indices.max() + 1, dtype=bool)
+    marks[taken] = True
+    return marks[indices]
