@@ -7,6 +7,11 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A loaded machine is no fault of the code: no test fails for being slow.
+settings.register_profile("edgewarden", deadline=None)
+settings.load_profile("edgewarden")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -38,15 +38,16 @@ source = "synthetic://desk?fps=15&seed={seed}"
 [plugins.mqtt]
 host = "127.0.0.1"
 port = {port}
+protocol = "3.1.1"
 
 [plugins.snapshot]
 folder = {pictures}
 
 [plugins.alert]
 [[plugins.alert.rule]]
-name = "phone on the desk"
-labels = ["phone"]
-cooldown = 5
+name = "cup on the desk"
+labels = ["cup"]
+cooldown = 3
 """
 
 
@@ -215,6 +216,7 @@ def show(summary: dict[str, Any]) -> None:
     click.echo(f"frame age     p50 {ages['p50']:.1f} ms, p95 {ages['p95']:.1f} ms")
     click.echo(f"detections    {summary['detections']}")
     click.echo(f"events        {events['start']} started, {events['update']} updated, {events['end']} ended")
+    click.echo(f"alerts        {messages['by_topic'].get('alerts', 0)} raised or resolved")
     click.echo(f"messages      {messages['published']} published, {messages['received']} received ({by_topic})")
     click.echo(f"pictures      {summary['pictures']['count']} in {summary['pictures']['folder']}")
     click.echo(f"took          {summary['wall_seconds']:.1f} s")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
+STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (8, 16))
 
 
 def cells(input_size: tuple[int, int], strides: Sequence[int]) -> int:
