@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 STATUS_PERIOD = 5.0
 DRAIN_ON_SIGNAL = 8.0
-DRAIN_AT_END = 60.0
+DRAIN_AT_END = 20.0
 PLUGIN_SHUTDOWN = 5.0
 # What the tracker may still use to carry a track on, below the score at which a detection is told.
 DOUBTFUL_SCORE = 0.1

@@ -167,7 +167,7 @@ class Mosquitto:
 
 @dataclass(frozen=True)
 class Received:
-    """One message as it came. ``properties``: MQTT 5 user properties; ``retain``: it was kept for newcomers."""
+    """One message as it came. ``properties``: MQTT 5 user properties; ``retain``: published to be kept."""
 
     topic: str
     payload: bytes
@@ -268,7 +268,7 @@ class Subscriber:
         if reason.is_failure or flags.session_present:
             return  # a session that the broker kept is subscribed already
         if client.protocol == MQTTProtocolVersion.MQTTv5:
-            options = SubscribeOptions(qos=1, retainAsPublished=False)
+            options = SubscribeOptions(qos=1, retainAsPublished=True)
             client.subscribe([(topic, options) for topic in self.topics])
         else:
             client.subscribe([(topic, 1) for topic in self.topics])

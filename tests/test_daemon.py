@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -73,7 +74,10 @@ def test_kill_9_of_daemon_and_broker_in_the_middle_loses_no_accepted_event(
         wait_until(lambda: len(_accepted(tmp_path / "state")) >= len(before) + 2, 90, "events while the broker is gone")
         first.kill()
         accepted = _accepted(tmp_path / "state")
+        seen = len(broker.log)
         broker.start()
+        # What reaches a broker before its subscriber is back is the broker's to lose: it forgets sessions at kill -9.
+        wait_until(lambda: _is_back(broker.log[seen:]), what="the subscriber is back")
         code, summary = Daemon(config).finish()
         assert code == 0
         accepted |= _accepted(tmp_path / "state")
@@ -82,6 +86,10 @@ def test_kill_9_of_daemon_and_broker_in_the_middle_loses_no_accepted_event(
         )
     broker.stop()
     assert summary["plugins"]["mqtt"]["dropped"] == 0
+
+
+def _is_back(log: str) -> bool:
+    return "Sending SUBACK to test-" in log or re.search(r"Sending CONNACK to test-\w+ \(1, 0\)", log) is not None
 
 
 def _accepted(state_dir: Path) -> set[tuple[str, int]]:
@@ -198,3 +206,49 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
 def _signalled_again(daemon: Daemon) -> bool:
     daemon.terminate()
     return False
+
+
+def test_a_refused_password_and_an_unwritable_folder_are_named_and_lose_no_event(
+    yolox: Path, material: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in the way").write_text("a file where the folder should be")
+    (tmp_path / "password").write_text("wrong\n")
+    with Mosquitto(tmp_path / "broker", passwords={"agent": "right", "reader": "reads"}) as broker:
+        config = write_config(
+            tmp_path / "agent.toml",
+            source=material / "video" / "classroom.mjpg.avi",
+            model=yolox,
+            camera="realtime = false",
+            more=f'[plugins.mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\nusername = "agent"\n'
+            f'password_file = "{tmp_path / "password"}"\n[plugins.snapshot]\nfolder = "{tmp_path / "in the way"}"\n',
+        )
+        with Subscriber(broker.port, EVENTS, username="reader", password="reads") as subscriber:
+            first = Daemon(config)
+            code, summary = first.finish()
+            assert code == 0
+            assert summary["events"]["start"] > 0
+            assert summary["plugins"]["mqtt"]["handled"] == 0
+            assert "refused the connection" in first.stderr
+            assert "wrong" not in first.stderr, "no secret in the log"
+            assert "in the way" in first.stderr
+            (tmp_path / "password").write_text("right\n")
+            code, _ = Daemon(config).finish()
+            assert code == 0
+            received = subscriber.wait_for(sum(summary["events"].values()) * 2, topic=EVENTS)
+    events = [json.loads(message.payload) for message in received]
+    late = [event for event in events if event["late"]]
+    assert len(late) >= sum(summary["events"].values()), "what waited says so"
+    assert set(_keys(received).values()) == {1}
+
+
+def test_a_folder_with_a_zero_byte_picture_is_run_to_its_end(material: Path, yolox: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for path in sorted((material / "images" / "coco" / "val").glob("*.jpg"))[:3]:
+        (pictures / path.name).write_bytes(path.read_bytes())
+    (pictures / "empty.jpg").touch()
+    config = write_config(tmp_path / "agent.toml", source=pictures, model=yolox, camera="realtime = false")
+    daemon = Daemon(config)
+    _, summary = daemon.finish()
+    assert summary["cameras"]["cam"]["inferred"] == 3
+    assert "empty.jpg" in daemon.stderr
