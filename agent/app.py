@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import threading
 import time
@@ -159,11 +160,18 @@ class App:
         self._stack.close()
 
     def _stop_host(self) -> None:
-        timeout = DRAIN_ON_SIGNAL if self._stop_event.is_set() else DRAIN_AT_END
-        if not self.host.drain(timeout):
+        if not self._drain():
             log.warning("not every plugin had taken its events when the agent stopped; durable ones go on next time")
         self.host.stop(PLUGIN_SHUTDOWN)
-        self._write_status(self.health(self.monitor.read()))
+        self._write_status(self.health(self.monitor.latest))
+
+    def _drain(self) -> bool:
+        """Wait for the plugins; a signal shortens that, also one that comes meanwhile."""
+        started = time.monotonic()
+        while not (drained := self.host.drain(0.2)):
+            if time.monotonic() - started >= (DRAIN_ON_SIGNAL if self._stop_event.is_set() else DRAIN_AT_END):
+                break
+        return drained
 
     def _latest_frame(self, camera: str) -> Frame | None:
         return next((lane.capture.latest() for lane in self.lanes if lane.name == camera), None)
@@ -323,6 +331,6 @@ def percentiles(values: list[float]) -> dict[str, float]:
     """p50, p95 and p99 by nearest rank; zeros where nothing was measured."""
     ordered = sorted(values)
     return {
-        name: round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 2) if ordered else 0.0
+        name: round(ordered[math.ceil(len(ordered) * share) - 1], 2) if ordered else 0.0
         for name, share in (("p50", 0.50), ("p95", 0.95), ("p99", 0.99))
     }

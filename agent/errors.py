@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+LONGEST_MESSAGE = 500
+
 
 class AgentError(Exception):
     """Root of every error this program raises on purpose; ``exit_code`` is what the command line ends with."""
@@ -53,3 +55,12 @@ class PluginError(AgentError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+def in_words(error: BaseException) -> str:
+    """``Type: message`` of any exception, fit for a log and for JSON; its own ``__str__`` may fail or be endless."""
+    try:
+        message = str(error)[:LONGEST_MESSAGE]
+    except Exception as failure:  # noqa: BLE001 - foreign code, which has failed already
+        message = f"its message cannot be shown ({type(failure).__name__})"
+    return f"{type(error).__name__}: {message}".encode("utf-8", "replace").decode()

@@ -49,6 +49,8 @@ class Lane:
         self.events = events
         self.inferred = 0
         self.stale = 0
+        # Frame by frame is for recordings; what a live camera saw grows old.
+        self.realtime = config.realtime or capture.source.live
         self.turn = 0.0
         self.finished = False
         self.last_age_ms: float | None = None
@@ -64,14 +66,14 @@ class Lane:
         frame = self.capture.take()
         if frame is None:
             return None
-        if self.config.realtime and now - frame.captured_mono > self.config.max_age:
+        if self.realtime and now - frame.captured_mono > self.config.max_age:
             self.stale += 1
             return None
         return frame
 
     def fps(self, now: float) -> float:
         """Frames inferred a second, over the last few seconds."""
-        times = [at for at in self.recent if now - at <= 5.0]
+        times = [at for at in tuple(self.recent) if now - at <= 5.0]  # a copy: the dispatcher goes on appending
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
 
 
@@ -114,6 +116,7 @@ class Pipeline:
         self._stop = threading.Event()
         self._open: deque[tuple[Lane, Frame, Pending]] = deque()
         self._turn = 0.0
+        self._tended = 0.0
         self._submitted = 0
 
     def stop(self) -> None:
@@ -127,10 +130,11 @@ class Pipeline:
             while not self._done():
                 self._wake.clear()
                 self._fill()
+                self._tend()
                 if self._open:
                     self._dispatch()
                 else:
-                    self._rest()
+                    self._wake.wait(IDLE_WAIT)
             while self._open:
                 self._dispatch()
         finally:
@@ -187,15 +191,20 @@ class Pipeline:
             self.counts.events.update(event.kind for event, _ in messages)
             self._receiver.offer_events(messages)
 
-    def _rest(self) -> None:
-        """Nothing to infer: end what has not been seen for too long, then wait for a frame."""
+    def _tend(self) -> None:
+        """Now and then, of cameras with nothing under way: end what has not been seen for too long."""
         now = self._clock()
+        if self._open and now - self._tended < IDLE_WAIT:
+            return
+        self._tended = now
+        under_way = [lane for lane, _, _ in self._open]
         for lane in self.lanes:
+            if lane in under_way:
+                continue
             if lane.capture.ended:
                 self._finish(lane)
-            elif lane.config.realtime:
+            elif lane.realtime:
                 self._tell(lane, lane.events.update(lane.tracker.expire(now), None, now))
-        self._wake.wait(IDLE_WAIT)
 
     def _finish(self, lane: Lane) -> None:
         if not lane.finished:

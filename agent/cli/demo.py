@@ -67,7 +67,7 @@ def command(seconds: float, out: Path, seed: int, as_json: bool) -> None:
         app = build(out, seed, port)
         with app:
             watch(app, subscriber, seconds)
-        published = app.host.metrics()["mqtt"].get("published", 0)
+        published = app.host.metrics().get("mqtt", {}).get("published", 0)
         subscriber.wait_for(int(published), timeout=5.0)
         summary = summarise(app, subscriber, int(published), out, time.monotonic() - started)
     if as_json:

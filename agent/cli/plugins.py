@@ -74,7 +74,7 @@ def rows(path: Path | None) -> list[dict[str, Any]]:
 
 
 def running_plugins(state_dir: Path) -> dict[str, dict[str, Any]]:
-    """Plugin states out of ``status.json``, empty when no daemon has written one or it has ended."""
+    """Plugin states as the daemon wrote them last into ``status.json``, empty when it never did."""
     try:
         status = json.loads((state_dir / "status.json").read_bytes())
         plugins = dict(status["health"]["plugins"])

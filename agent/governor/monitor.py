@@ -7,19 +7,26 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+import msgspec
+
 from agent.data import Temperature
+from agent.errors import in_words
 from agent.governor.sensors import Reading, Sensor
 
 log = logging.getLogger(__name__)
 
 
 class Monitor:
-    """Reads every sensor once a ``period`` (seconds) and calls ``tick(reading, now)`` with what they say together."""
+    """Reads every sensor once a ``period`` (seconds) and calls ``tick(reading, now)`` with what they say together.
+
+    ``latest``: the last reading; to ask for it asks no sensor.
+    """
 
     def __init__(self, sensors: Mapping[str, Sensor], tick: Callable[[Reading, float], None], period: float = 1.0):
         self._sensors = dict(sensors)
         self._tick = tick
         self._period = period
+        self.latest = Reading()
         self._stop = threading.Event()
         self._failing: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
@@ -39,13 +46,17 @@ class Monitor:
         readings = []
         for name, sensor in self._sensors.items():
             try:
-                readings.append(sensor.read())
+                readings.append(_checked(sensor.read()))
                 self._failing.pop(name, None)
-            except Exception as error:  # noqa: BLE001 - a sensor from a plugin may raise anything
-                if self._failing.get(name) != repr(error):
-                    log.warning("sensor %s: %s: %s", name, type(error).__name__, error)
-                    self._failing[name] = repr(error)
-        return merge(readings)
+            except BaseException as error:  # noqa: BLE001 - a sensor from a plugin may raise anything, SystemExit too
+                self._tell(name, in_words(error))
+        self.latest = merge(readings)
+        return self.latest
+
+    def _tell(self, name: str, fault: str) -> None:
+        if self._failing.get(name) != fault:
+            log.warning("sensor %s: %s", name, fault)
+            self._failing[name] = fault
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -55,6 +66,11 @@ class Monitor:
             except Exception:
                 log.exception("monitor: a tick failed")
             self._stop.wait(max(0.0, self._period - (time.monotonic() - started)))
+
+
+def _checked(reading: Reading) -> Reading:
+    """The reading, if it is one in all its parts. Raises TypeError or msgspec.ValidationError."""
+    return msgspec.convert(msgspec.to_builtins(reading), Reading)
 
 
 def merge(readings: list[Reading]) -> Reading:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -19,7 +21,7 @@ from agent.host.window import Delivery, Window
 log = logging.getLogger(__name__)
 
 LATE_AFTER = 2.0
-QUEUE_BYTES = 64 << 20
+QUEUE_BYTES = 32 << 20
 
 
 class Job(Protocol):
@@ -28,14 +30,11 @@ class Job(Protocol):
     event: Event
     frame: Frame | None
 
-    def called(self) -> int:
-        """It is called now; the number of this attempt."""
-
     def completed(self) -> bool:
         """It was dealt with. Whether that is news."""
 
-    def failed(self, attempt: int) -> bool:
-        """That attempt failed. Whether it counts."""
+    def failed(self) -> bool:
+        """This call failed. Whether it counts."""
 
 
 class Feed(Protocol):
@@ -48,7 +47,7 @@ class Feed(Protocol):
         """A new event (a feed that reads the log knows already)."""
 
     def take(self) -> Job | None:
-        """The event whose turn it is."""
+        """The event whose turn it is; it is called now. May wait for the disk."""
 
     def waiting(self) -> int:
         """How many are ahead."""
@@ -64,21 +63,17 @@ class QueuedJob:
         self.event = event
         self.frame = frame
 
-    def called(self) -> int:
-        """See Job."""
-        return 1
-
     def completed(self) -> bool:
         """See Job."""
         return True
 
-    def failed(self, attempt: int) -> bool:
+    def failed(self) -> bool:
         """See Job."""
         return True
 
 
 class QueueFeed:
-    """At most ``limit`` events, the oldest dropped; pictures of at most 64 MB, then events come without."""
+    """At most ``limit`` events, the oldest dropped; pictures of at most 32 MB, then events come without."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -89,7 +84,8 @@ class QueueFeed:
         self.withheld = 0
 
     def offer(self, event: Event, frame: Frame | None) -> None:
-        """Queue it at the end."""
+        """Queue it at the end, with attributes of its own: what one plugin does to them no other sees."""
+        event = msgspec.structs.replace(event, attributes=copy.deepcopy(event.attributes))
         with self._lock:
             if frame is not None and self._bytes + frame.nbytes > QUEUE_BYTES:
                 frame = None
@@ -122,32 +118,28 @@ class QueueFeed:
 class LogJob:
     """An event from the log; it stays this plugin's turn until it completes."""
 
-    def __init__(self, feed: LogFeed, delivery: Delivery[Row]) -> None:
+    def __init__(self, feed: LogFeed, delivery: Delivery[Row], attempt: int) -> None:
         self._feed = feed
-        self._delivery = delivery
+        self._number = delivery.number
+        self._attempt = attempt
         self.event = feed.decode(delivery.value)
         self.frame = feed.picture(self.event)
 
-    def called(self) -> int:
-        """See Job."""
-        return self._feed.called(self._delivery)
-
     def completed(self) -> bool:
         """See Job."""
-        return self._feed.completed(self._delivery.number)
+        return self._feed.completed(self._number)
 
-    def failed(self, attempt: int) -> bool:
+    def failed(self) -> bool:
         """See Job."""
-        return self._feed.failed(self._delivery.number, attempt)
+        return self._feed.failed(self._number, self._attempt)
 
 
 class LogFeed:
-    """The event log behind the cursor ``name``."""
-
-    dropped = 0
-    withheld = 0
+    """The event log behind the cursor ``name``. ``dropped`` counts messages that are no event (of this version)."""
 
     def __init__(self, name: str, events: EventLog, pictures: Pictures) -> None:
+        self.dropped = 0
+        self.withheld = 0
         self._name = name
         self._log = events
         self._pictures = pictures
@@ -159,10 +151,19 @@ class LogFeed:
         """Nothing to do: the log is told, and wakes the worker at the commit."""
 
     def take(self) -> Job | None:
-        """The next in order, or the first that is due again."""
-        with self._lock:
-            delivery = self._window.next_due()
-        return None if delivery is None else LogJob(self, delivery)
+        """The next in order, or the first that is due again. Raises sqlite3.Error when the log cannot be read."""
+        while True:
+            with self._lock:
+                delivery = self._window.next_due()
+                if delivery is None:
+                    return None
+                attempt = self._window.called(delivery)
+            try:
+                return LogJob(self, delivery, attempt)
+            except msgspec.DecodeError as error:
+                self.dropped += 1
+                log.error("event log: message %d is no event, left out for %s: %s", delivery.number, self._name, error)
+                self.completed(delivery.number)
 
     def waiting(self) -> int:
         """Whether the cursor is behind, as a count of what is in the window; the log's health counts exactly."""
@@ -170,7 +171,11 @@ class LogFeed:
 
     def drained(self) -> bool:
         """Whether the cursor is at the log's end, and nothing waits to be written."""
-        return self._log.settled() and self._window.position >= self._log.last(EVENTS)
+        try:
+            with self._lock:
+                return self._log.settled() and self._window.next_due() is None and not self._window
+        except sqlite3.Error:  # the worker meets it as well, and tells
+            return False
 
     def decode(self, row: Row) -> Event:
         """The event, marked when it waited: for longer than 2 s, or for this start of the daemon."""
@@ -182,11 +187,6 @@ class LogFeed:
     def picture(self, event: Event) -> Frame | None:
         """Its picture, while there is room for it."""
         return self._pictures.get(event)
-
-    def called(self, delivery: Delivery[Row]) -> int:
-        """See Job."""
-        with self._lock:
-            return self._window.called(delivery)
 
     def completed(self, number: int) -> bool:
         """See Job."""

@@ -12,9 +12,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from agent.data import Event, Frame
+import msgspec
+
+from agent.data import Event, Frame, to_json
+from agent.errors import in_words
 from agent.host.worker import Hook
 
 log = logging.getLogger(__name__)
@@ -22,17 +25,21 @@ log = logging.getLogger(__name__)
 LIMIT = 0.005
 STRIKES = 5
 MARK_BYTES = 128
+MAX_ATTRIBUTES = 16 << 10
+"""Bytes of JSON that one plugin may add to an event."""
+
+T = TypeVar("T")
 
 
 class Mark:
     """Who is in the middle of a dispatcher hook; survives kill -9, costs no system call."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.stat().st_size != MARK_BYTES:
-            path.write_bytes(bytes(MARK_BYTES))
-        with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), MARK_BYTES)
+        try:
+            self._map = _mapped(path)
+        except OSError as error:
+            log.warning("%s: cannot be kept: %s; one that hangs on the dispatcher is not remembered", path, error)
+            self._map = mmap.mmap(-1, MARK_BYTES)
         self.left_by = self._map[:].rstrip(b"\0").decode("utf-8", "replace")
         self.clear()
 
@@ -43,6 +50,14 @@ class Mark:
     def clear(self) -> None:
         """Nobody is."""
         self._map[:] = bytes(MARK_BYTES)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.stat().st_size != MARK_BYTES:
+        path.write_bytes(bytes(MARK_BYTES))
+    with path.open("r+b") as file:
+        return mmap.mmap(file.fileno(), MARK_BYTES)
 
 
 class Gate:
@@ -64,31 +79,33 @@ class Gate:
 
     def keep(self, event: Event) -> bool:
         """Whether all plugins want the event; one that is too slow, or raises, counts as yes."""
-        return all(answer is not False for _, answer in self._ask("keep_event", event=event))
+        return all(answer is not False for answer in self._ask("keep_event", _verdict, event=event))
 
     def attributes(self, event: Event, frame: Frame | None) -> dict[str, Any]:
-        """What the plugins add, later ones over earlier ones; one that is too slow, or raises, adds nothing."""
+        """What the plugins add, later ones over earlier ones; one that is too slow, or raises, adds nothing.
+
+        As JSON gives it back: what cannot be told is found out here, and nobody keeps a hand on it.
+        """
         merged: dict[str, Any] = {}
-        for name, answer in self._ask("event_attributes", event=event, frame=frame):
-            if isinstance(answer, Mapping):
-                merged.update(answer)
-            elif answer is not None:
-                self._strike(name, f"event_attributes gave {type(answer).__name__}, no dict")
+        for answer in self._ask("event_attributes", _plain, event=event, frame=frame):
+            merged.update(answer or {})
         return merged
 
-    def _ask(self, hook: str, **values: Any) -> Iterator[tuple[str, Any]]:
+    def _ask(self, hook: str, read: Callable[[Any], T], **values: Any) -> Iterator[T | None]:
         for name, own in list(self._hooks.items()):
             if hook in own:
-                yield name, self._ask_one(name, own[hook], hook, values)
+                yield self._ask_one(name, own[hook], hook, read, values)
 
-    def _ask_one(self, name: str, function: Hook, hook: str, values: dict[str, Any]) -> Any:
+    def _ask_one(
+        self, name: str, function: Hook, hook: str, read: Callable[[Any], T], values: dict[str, Any]
+    ) -> T | None:
         self._mark.set(name)
         started = self._clock()
         try:
-            answer = function(**values)
-        except Exception as error:
+            answer = read(function(**values))
+        except BaseException as error:  # SystemExit too: it would end the pipeline
             log.exception("plugin %s: %s failed on the dispatcher", name, hook)
-            self._strike(name, f"{hook}: {type(error).__name__}: {error}")
+            self._strike(name, f"{hook}: {in_words(error)}")
             return None
         finally:
             self._mark.clear()
@@ -106,3 +123,18 @@ class Gate:
         del self._hooks[name]
         self.lost[name] = f"keep_event and event_attributes taken away: {why}"
         log.error("plugin %s: %s", name, self.lost[name])
+
+
+def _verdict(answer: Any) -> bool:
+    return answer is None or bool(answer)
+
+
+def _plain(answer: Any) -> dict[str, Any]:
+    if answer is None:
+        return {}
+    if not isinstance(answer, Mapping):
+        raise TypeError(f"gave {type(answer).__name__}, no dict")
+    text = to_json(dict(answer))
+    if len(text) > MAX_ATTRIBUTES:
+        raise ValueError(f"gave {len(text)} bytes of JSON, at most {MAX_ATTRIBUTES} are taken")
+    return msgspec.json.decode(text, type=dict[str, Any])

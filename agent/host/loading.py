@@ -15,7 +15,7 @@ from msgspec import Meta
 from agent import hookspecs
 from agent.config import did_you_mean, read_struct
 from agent.data import PluginHealth
-from agent.errors import ConfigError
+from agent.errors import ConfigError, in_words
 from agent.host.worker import Hook
 
 log = logging.getLogger(__name__)
@@ -122,16 +122,23 @@ def _load(entry: EntryPoint, table: dict[str, Any], manager: pluggy.PluginManage
         loaded.fault = "by configuration"
         return loaded
     if _import(entry, loaded, manager):
-        config = getattr(loaded.plugin, "Config", None)
-        if config is not None:
-            loaded.config, more = read_struct(config, table, f"plugins.{entry.name}")
-            faults += more
-        elif table:
-            faults += [f"plugins.{entry.name}.{key}: unknown key; this plugin has none" for key in table]
-        loaded.fault = "; ".join(faults)
+        loaded.fault = "; ".join([*faults, *_configure(loaded, table)])
     if loaded.fault:
         log.error("plugin %s: disabled: %s", loaded.name, loaded.fault)
     return loaded
+
+
+def _configure(loaded: Loaded, table: Mapping[str, Any]) -> list[str]:
+    """Read the plugin's own keys; the faults."""
+    path = f"plugins.{loaded.name}"
+    try:
+        config = getattr(loaded.plugin, "Config", None)
+        if config is None:
+            return [f"{path}.{key}: unknown key; this plugin has none" for key in table]
+        loaded.config, faults = read_struct(config, table, path)
+    except Exception as error:  # noqa: BLE001 - its Config is foreign code too
+        return [f"{path}: {in_words(error)}"]
+    return faults
 
 
 def _import(entry: EntryPoint, loaded: Loaded, manager: pluggy.PluginManager) -> bool:
@@ -139,21 +146,17 @@ def _import(entry: EntryPoint, loaded: Loaded, manager: pluggy.PluginManager) ->
     try:
         made = entry.load()
         loaded.plugin = made() if inspect.isclass(made) else made
-    except Exception as error:  # noqa: BLE001 - whatever a foreign module raises at import is its fault, and told
-        loaded.fault = f"cannot be loaded: {type(error).__name__}: {error}"
-        return False
-    faults = hook_faults(loaded.plugin)
-    if not faults:
-        try:
+        faults = hook_faults(loaded.plugin)
+        if not faults:
             manager.register(loaded.plugin, name=loaded.name)
-        except (ValueError, pluggy.PluginValidationError) as error:
-            faults = [str(error)]
-    if faults:
-        loaded.fault = "; ".join(faults)
-        return False
-    loaded.hooks = _hooks_of(loaded.plugin, manager)
-    loaded.durable = bool(getattr(loaded.plugin, "durable", False))
-    return True
+            loaded.hooks = _hooks_of(loaded.plugin, manager)
+            loaded.durable = bool(getattr(loaded.plugin, "durable", False))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - whatever foreign code raises here, sys.exit() too, is its fault
+        faults = [f"cannot be loaded: {in_words(error)}"]
+    loaded.fault = "; ".join(faults)
+    return not faults
 
 
 def hook_faults(plugin: Any) -> list[str]:
@@ -170,6 +173,8 @@ def hook_faults(plugin: Any) -> list[str]:
             faults.append(f"{name}: there is no such hook{did_you_mean(hook, SPECS)}")
         elif options.get("wrapper") or options.get("hookwrapper"):
             faults.append(f"{name}: hook wrappers are not allowed, a plugin sees its own calls alone")
+        elif inspect.iscoroutinefunction(inspect.getattr_static(plugin, name)):
+            faults.append(f"{name}: async hooks are not awaited; return a concurrent.futures.Future")
         else:
             wanted = pluggy._hooks.varnames(getattr(plugin, name))[0]
             faults += [

@@ -24,6 +24,8 @@ MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 32 << 20
 RETRY_EVERY = 1.0
 CURSOR_DELAY = 0.05
+FAULTS_OF_THE_DISK = (sqlite3.OperationalError, sqlite3.DatabaseError)
+"""Exactly these: their subclasses are about what was to be written."""
 
 
 class LogOverflowError(Exception):
@@ -57,8 +59,8 @@ class EventLog:
         self._pending_bytes = 0
         self._cursors = dict(self._store.cursors())
         self._dirty: set[str] = set()
-        self._removed: list[int] = []
-        self._last: dict[str, int] = {}
+        self._removed: set[int] = set()
+        self._removing: set[int] = set()
         self._writing = False
         self._closing = False
         self._listeners: list[Callable[[], None]] = []
@@ -95,18 +97,19 @@ class EventLog:
                 self._changed.notify_all()
 
     def remove(self, number: int) -> None:
-        """An outbox message has arrived: forget it with the next commit."""
+        """An outbox message has arrived: never show it again, forget it with the next commit."""
         with self._changed:
-            self._removed.append(number)
+            self._removed.add(number)
             self._changed.notify_all()
 
     # reading
 
     def cursor(self, name: str, stream: str = EVENTS) -> int:
         """Where a cursor stands; a new one begins behind the newest message."""
+        newest = self._store.last(stream)  # not under _changed: the log's thread takes the two the other way round
         with self._changed:
             if name not in self._cursors:
-                self._cursors[name] = (stream, self._store.last(stream))
+                self._cursors[name] = (stream, newest)
                 self._dirty.add(name)
                 self._changed.notify_all()
             return self._cursors[name][1]
@@ -116,15 +119,11 @@ class EventLog:
         return self._store.read(stream, after, limit)
 
     def read_by_priority(self, stream: str, limit: int) -> list[Row]:
-        """Committed messages of an outbox, highest priority first."""
-        return self._store.read_by_priority(stream, limit)
-
-    def last(self, stream: str = EVENTS) -> int:
-        """The number of the newest committed message."""
+        """Committed messages of an outbox that were not removed, highest priority first."""
         with self._changed:
-            if stream not in self._last:
-                self._last[stream] = self._store.last(stream)
-            return self._last[stream]
+            gone = self._removed | self._removing
+        rows = self._store.read_by_priority(stream, limit + len(gone))
+        return [row for row in rows if row.seq not in gone][:limit]
 
     def age(self, row: Row) -> float:
         """Seconds since a message was committed, as far as is known."""
@@ -172,13 +171,14 @@ class EventLog:
                     self._changed.wait_for(lambda: bool(self._pending) or self._closing, CURSOR_DELAY)
                 batch, self._pending, self._pending_bytes = self._pending, [], 0
                 cursors = {name: self._cursors[name] for name in self._dirty}
-                removed, self._removed = self._removed, []
+                self._removing, self._removed = self._removed, set()
                 self._dirty.clear()
                 self._writing = True
                 closing = self._closing
-            done = self._commit_until_done(batch, cursors, removed)
+            done = self._commit_until_done(batch, cursors, sorted(self._removing))
             with self._changed:
                 self._writing = False
+                self._removing = set()
                 self._changed.notify_all()
             if closing and (not done or not self._has_work_left()):
                 return
@@ -196,18 +196,30 @@ class EventLog:
         cursors: dict[str, tuple[str, int]],
         removed: list[int],
     ) -> bool:
-        """Commit; a full or read-only disk is tried again each second, and says so. False when closing gave up."""
+        """Commit; a full or read-only disk is tried again each second, and says so. False when closing gave up.
+
+        What cannot be written anywhere is refused, so that what comes after it can.
+        """
         while True:
             try:
                 numbers = self._commit([entries for entries, _ in batch], cursors, removed)
-            except sqlite3.Error as error:
-                if not self._wait_for_disk(error):
-                    for _, future in batch:
-                        future.set_exception(LogOverflowError(f"not written: {error}"))
+            except Exception as error:
+                if batch and type(error) not in FAULTS_OF_THE_DISK:
+                    log.exception("event log: what cannot be written is refused")
+                    self._refuse(batch, error)
+                    batch = []
+                elif not self._wait_for_disk(error):
+                    self._refuse(batch, error)
                     return False
                 continue
             self._accepted(batch, numbers)
             return True
+
+    def _refuse(self, batch: list[tuple[list[Entry], Future[list[int]]]], error: Exception) -> None:
+        with self._changed:
+            self._overflow += sum(len(entries) for entries, _ in batch)
+        for _, future in batch:
+            future.set_exception(LogOverflowError(f"not written: {error}"))
 
     def _commit(
         self, batches: list[list[Entry]], cursors: dict[str, tuple[str, int]], removed: list[int]
@@ -247,16 +259,13 @@ class EventLog:
     def _accepted(self, batch: list[tuple[list[Entry], Future[list[int]]]], numbers: list[list[int]]) -> None:
         with self._changed:
             self._state = "ok" if self._state.startswith("cannot write") else self._state
-            for (entries, _), given in zip(batch, numbers, strict=True):
-                for entry, number in zip(entries, given, strict=True):
-                    self._last[entry.stream] = number
         for (_, future), given in zip(batch, numbers, strict=True):
             future.set_result(given)
         if batch:
             for listener in self._listeners:
                 listener()
 
-    def _wait_for_disk(self, error: sqlite3.Error) -> bool:
+    def _wait_for_disk(self, error: Exception) -> bool:
         with self._changed:
             if not self._state.startswith("cannot write"):
                 self._state = f"cannot write: {error}"

@@ -17,7 +17,7 @@ import msgspec
 
 from agent.config import did_you_mean, read_struct
 from agent.data import Decision, Detections, Event, Frame, Health, PluginHealth, to_json
-from agent.errors import ConfigError, PluginError
+from agent.errors import ConfigError, PluginError, in_words
 from agent.host.feeds import Feed, LogFeed, QueueFeed
 from agent.host.gate import Gate, Mark
 from agent.host.handle import Handle
@@ -157,6 +157,8 @@ class Host:
 
     def offer_detections(self, detections: Detections, frame: Frame) -> None:
         """What was found in one frame; only the newest is kept for a plugin that is busy."""
+        for array in (detections.boxes, detections.scores, detections.class_ids):
+            array.flags.writeable = False  # all plugins see the same
         for worker in self._workers.values():
             worker.offer_newest("on_detections", {"detections": detections}, frame)
 
@@ -175,7 +177,7 @@ class Host:
     def statuses(self) -> dict[str, PluginHealth]:
         """State, reason and counts of every plugin that has a table."""
         found = {**self._broken, **{name: worker.health() for name, worker in self._workers.items()}}
-        for name, why in (self._gate.lost if self._gate else {}).items():
+        for name, why in dict(self._gate.lost if self._gate else {}).items():
             if name in found and not found[name].reason:
                 found[name] = msgspec.structs.replace(found[name], reason=why)
         return dict(sorted(found.items()))
@@ -192,16 +194,25 @@ class Host:
         """Ask a command's owner. The Future fails with PluginError (nobody owns it, or cannot now) or ConfigError."""
         if name in self._provided:
             return _answered(lambda: self._provided[name](dict(payload)))
-        refused: Future[dict[str, Any]] = Future()
-        if name not in self._commands:
-            refused.set_exception(PluginError(f"command {name}: nobody owns it{did_you_mean(name, self._commands)}"))
+        try:
+            owner, arguments, handler = self._prepared(name, payload)
+        except Exception as error:  # noqa: BLE001 - the struct is a plugin's: whatever it raises becomes the Future's
+            refused: Future[dict[str, Any]] = Future()
+            refused.set_exception(error)
             return refused
+        return self._workers[owner].command(name, handler, arguments)
+
+    def _prepared(
+        self, name: str, payload: Mapping[str, Any]
+    ) -> tuple[str, msgspec.Struct, Callable[[Any], dict[str, Any]]]:
+        """A command's owner, arguments and handler. Raises PluginError or ConfigError."""
+        if name not in self._commands:
+            raise PluginError(f"command {name}: nobody owns it{did_you_mean(name, self._commands)}")
         owner, struct, handler = self._commands[name]
         arguments, faults = read_struct(struct, payload, f"command {name}")
         if arguments is None:
-            refused.set_exception(ConfigError(faults))
-            return refused
-        return self._workers[owner].command(name, handler, arguments)
+            raise ConfigError(faults)
+        return owner, arguments, handler
 
     # making
 
@@ -214,15 +225,19 @@ class Host:
                     plugin.hooks[hook](register=_registrar(hook, getattr(self, attribute), mine))
             if "register_commands" in plugin.hooks:
                 plugin.hooks["register_commands"](register=self._command_registrar(plugin.name, mine))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() too
             log.exception("plugin %s: disabled: registering failed", plugin.name)
             for registry, name in mine:
                 del registry[name]
-            return f"registering failed: {type(error).__name__}: {error}"
+            return f"registering failed: {in_words(error)}"
         return ""
 
     def _command_registrar(self, owner: str, mine: list[tuple[dict[str, Any], str]]) -> Callable[..., None]:
         def register(name: str, struct: type[msgspec.Struct], handler: Callable[[Any], dict[str, Any]]) -> None:
+            if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
+                raise ConfigError(f"command {name}: its arguments must be a msgspec.Struct, not {struct!r}")
             if name in self._commands:
                 raise ConfigError(f"command {name} belongs to plugin {self._commands[name][0]} already")
             self._commands[name] = (owner, struct, handler)

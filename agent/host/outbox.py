@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -10,8 +12,11 @@ from concurrent.futures import Future
 from agent.host.log import EventLog
 from agent.host.store import Entry, Row
 
+log = logging.getLogger(__name__)
+
 LATE_AFTER = 2.0
 STOP_CHECK = 0.25
+PRIORITIES = range(-(1 << 31), 1 << 31)
 
 
 class OutboxMessage:
@@ -46,20 +51,24 @@ class LogOutbox:
         self._changed = threading.Condition()
         self._out: set[int] = set()
         self._later: dict[int, float] = {}
+        self._written: queue.SimpleQueue[tuple[Future[None], BaseException | None]] = queue.SimpleQueue()
+        self._teller: threading.Thread | None = None
         events.listen(self._wake)
 
     def put(self, payload: bytes, priority: int = 0) -> Future[None]:
-        """Queue a message; the Future completes when it is on disk."""
+        """Queue a message; the Future completes when it is on disk. Raises TypeError or ValueError for what is none."""
+        if not isinstance(payload, bytes) or not isinstance(priority, int):
+            raise TypeError("an outbox takes bytes, with a whole number as priority")
+        if priority not in PRIORITIES:
+            raise ValueError(f"priority {priority} does not fit in 32 bits")
         done: Future[None] = Future()
-
-        def tell(written: Future[list[int]]) -> None:
-            error = written.exception()
-            if error is None:
-                done.set_result(None)
-            else:
-                done.set_exception(error)
-
-        self._log.append([Entry(self._stream, payload, priority)]).add_done_callback(tell)
+        done.set_running_or_notify_cancel()  # there is no way back
+        written = self._log.append([Entry(self._stream, payload, priority)])
+        written.add_done_callback(lambda written: self._written.put((done, written.exception())))
+        with self._changed:
+            if self._teller is None:
+                self._teller = threading.Thread(target=self._tell, name=f"outbox-{self._stream}", daemon=True)
+                self._teller.start()
         return done
 
     def take(self, timeout: float) -> OutboxMessage | None:
@@ -80,8 +89,9 @@ class LogOutbox:
 
     def acknowledge(self, number: int) -> None:
         """Forget a message for ever."""
-        # It stays in _out: until the log has forgotten it too, it must not be handed out again.
-        self._log.remove(number)
+        with self._changed:
+            self._log.remove(number)
+            self._out.discard(number)
 
     def give_back(self, number: int, retry_after: float) -> None:
         """Hand a message out again after so many seconds."""
@@ -93,14 +103,25 @@ class LogOutbox:
 
     def _next(self) -> Row | None:
         now = self._clock()
-        blocked = self._out | {number for number, at in self._later.items() if at > now}
+        self._later = {number: at for number, at in self._later.items() if at > now}
+        blocked = self._out | self._later.keys()
         rows = self._log.read_by_priority(self._stream, len(blocked) + 1)
-        if len(rows) <= len(blocked):  # these are all there are: what else was handed out is acknowledged and gone
-            self._out &= {row.seq for row in rows}
         return next((row for row in rows if row.seq not in blocked), None)
 
     def _delay(self, at: float) -> float:
         return max(0.01, at - self._clock())
+
+    def _tell(self) -> None:
+        """Complete what ``put`` gave, on a thread of the outbox's: a listener may do there what it likes."""
+        while True:
+            done, error = self._written.get()
+            try:
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+            except BaseException:
+                log.exception("outbox %s: a listener of put() failed", self._stream)
 
     def _wake(self) -> None:
         with self._changed:

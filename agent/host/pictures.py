@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict
 
 from agent.data import Event, Frame
 
-BUDGET = 64 << 20
+BUDGET = 32 << 20
 
 
 class Pictures:

@@ -203,13 +203,14 @@ def open_store(path: Path) -> tuple[Store, str]:
     except sqlite3.OperationalError as error:
         return _in_memory(path, error)
     except sqlite3.DatabaseError as error:
-        aside = set_aside(path)
-        log.error("%s: %s: set aside as %s, a fresh event log begins", path, error, aside)
+        damage = error
     except OSError as error:
         return _in_memory(path, error)
     try:
+        aside = set_aside(path)
+        log.error("%s: %s: set aside as %s, a fresh event log begins", path, damage, aside)
         return Store(path), f"a damaged file was set aside as {aside}"
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         return _in_memory(path, error)
 
 

@@ -5,6 +5,7 @@ Where its events come from is the feed's, how patient we are with it temper's, w
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
@@ -15,7 +16,7 @@ from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 from agent.data import Frame, PluginHealth
-from agent.errors import ConfigError, PluginError
+from agent.errors import ConfigError, PluginError, in_words
 from agent.host.feeds import Feed, Job
 from agent.host.pixels import PixelBudget
 from agent.host.temper import Temper
@@ -23,6 +24,8 @@ from agent.host.temper import Temper
 log = logging.getLogger(__name__)
 
 MAX_COMMANDS = 64
+MAX_PENDING = 256
+"""Futures of ``on_event`` that may be open: more than a window of the log, and a bound for those who never answer."""
 NEWEST = ("on_decision", "on_health", "on_detections")
 
 
@@ -82,6 +85,8 @@ class Worker:
         self._disabled = ""
         self._stopped = False
         self._stop = False
+        self._news = False
+        self._idle = False
         self._events_turn = False
         self._handled = 0
         self._failed = 0
@@ -98,7 +103,7 @@ class Worker:
     def wake(self) -> None:
         """Something may be there to do."""
         with self._changed:
-            self._changed.notify_all()
+            self._wake()
 
     def has(self, hook: str) -> bool:
         """Whether the plugin implements the hook."""
@@ -115,7 +120,7 @@ class Worker:
         if hook in self._hooks and not self._disabled:
             with self._changed:
                 self._newest[hook] = (values, frame)
-                self._changed.notify_all()
+                self._wake()
 
     def command(self, name: str, handler: Callable[[Any], dict[str, Any]], arguments: Any) -> Future[dict[str, Any]]:
         """Have the handler run on the plugin's thread; the Future fails with PluginError when it cannot."""
@@ -126,7 +131,7 @@ class Worker:
                 refusal = f"{MAX_COMMANDS} commands wait already"
             if not refusal:
                 self._commands.append(_Command(name, handler, arguments, answer))
-                self._changed.notify_all()
+                self._wake()
         if refusal:
             answer.set_exception(PluginError(f"command {name}: plugin {self.name}: {refusal}", retry_after=5.0))
         return answer
@@ -164,21 +169,21 @@ class Worker:
         with self._changed:
             if self._disabled or self._overdue or self._temper.state == "set aside" or self._stopped:
                 return True
-            busy = self._call is not None or self._commands or self._pending or not self._started
+            busy = self._news or not self._idle or self._commands or self._pending or not self._started
         return not busy and ("on_event" not in self._hooks or self._feed.drained())
 
     def request_stop(self) -> None:
         """After the call in progress: ``shutdown``, and the end of the thread."""
         with self._changed:
             self._stop = True
-            self._changed.notify_all()
+            self._wake()
 
     def join(self, timeout: float) -> bool:
         """Wait for the thread's end; False, logged, when it hangs (it is left behind)."""
         self._thread.join(timeout)
         if self._thread.is_alive():
-            hook = self._call[0] if self._call else "?"
-            log.error("plugin %s: %s did not return in time, left behind", self.name, hook)
+            call = self._call
+            log.error("plugin %s: %s did not return in time, left behind", self.name, call[0] if call else "it")
             return False
         return True
 
@@ -189,15 +194,32 @@ class Worker:
             with self._changed:
                 if self._stop:
                     break
-                now = self._clock()
-                ready = now >= self._temper.ready_at and not self._disabled
-                step = self._next_step() if ready else None
-                if step is None:
-                    wait = None if ready or self._disabled else max(0.0, self._temper.ready_at - now)
-                    self._changed.wait(1.0 if wait is None else wait)
-                    continue
-            step()
+                self._news = self._idle = False
+                rest = 0.0 if self._disabled else max(0.0, self._temper.ready_at - self._clock())
+                ready = not rest and not self._disabled
+            # Not under the lock that the pipeline takes: the next event may have to wait for the disk.
+            if ready and self._act():
+                continue
+            with self._changed:
+                self._idle = True
+                if not self._news:
+                    self._changed.wait(rest or 1.0)
         self._end()
+
+    def _wake(self) -> None:
+        self._news = True
+        self._changed.notify_all()
+
+    def _act(self) -> bool:
+        """Do what is next; whether there was anything. Whatever goes wrong, the thread lives on."""
+        try:
+            step = self._next_step()
+            if step is not None:
+                step()
+        except BaseException as error:  # noqa: BLE001 - an event log that cannot be read, a listener of an answer
+            self._note_failure("outside its hooks", error)
+            return False
+        return step is not None
 
     def _next_step(self) -> Callable[[], None] | None:
         """Startup first; then a command, an event, the newest of the rest, each kind in its turn."""
@@ -219,7 +241,8 @@ class Worker:
         return None
 
     def _event_step(self) -> Callable[[], None] | None:
-        job = self._feed.take() if "on_event" in self._hooks else None
+        wanted = "on_event" in self._hooks and self._pending < MAX_PENDING
+        job = self._feed.take() if wanted else None
         return None if job is None else lambda: self._tell_event(job)
 
     def _start_plugin(self) -> None:
@@ -234,37 +257,40 @@ class Worker:
 
     def _tell_event(self, job: Job) -> None:
         wants_frame = "frame" in self._hooks["on_event"].arguments
-        attempt = job.called()
         frame = self._budget.lend(job.frame) if wants_frame else None
+        job.frame = None  # a Future may keep the job for long
         result = self._guarded("on_event", event=job.event, frame=frame)
         if result is _FAILED:
-            job.failed(attempt)
+            job.failed()
         elif isinstance(result, Future):
             with self._changed:
                 self._pending += 1
-            result.add_done_callback(lambda future: self._settled(job, attempt, future))
+            result.add_done_callback(lambda future: self._settled(job, future))
         else:
             self._completed(job)
 
-    def _settled(self, job: Job, attempt: int, future: Future[Any]) -> None:
+    def _settled(self, job: Job, future: Future[Any]) -> None:
         """A Future that ``on_event`` returned has completed, on whatever thread completes it."""
         error = PluginError("its Future was cancelled") if future.cancelled() else future.exception()
         if error is None:
             self._completed(job)
-        elif job.failed(attempt):
+        elif job.failed():
             self._note_failure("on_event", error)
         with self._changed:
             self._pending -= 1
-            self._changed.notify_all()
+            self._wake()
 
     def _completed(self, job: Job) -> None:
         if job.completed():
             with self._changed:
                 self._handled += 1
-                if self._temper.state != "set aside":
+                aside = self._temper.state == "set aside" and self._clock() < self._temper.ready_at
+                if not aside and not self._overdue:
                     self._temper.worked()
 
     def _obey(self, command: _Command) -> None:
+        if not command.answer.set_running_or_notify_cancel():
+            return
         result = self._guarded_call(f"command {command.name}", lambda: command.handler(command.arguments))
         if isinstance(result, _Failure):
             command.answer.set_exception(result.error)
@@ -288,30 +314,34 @@ class Worker:
         result: Any
         try:
             result = call()
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            if inspect.isawaitable(result):
+                raise TypeError(f"gave {type(result).__name__}, which nobody awaits; give a concurrent.futures.Future")
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything; SystemExit would end its thread
             result = _Failure(error)
         took = self._clock() - started
         with self._changed:
+            late = self._overdue or took > self._deadline
             self._call, self._overdue = None, False
-            if took > self._deadline:
-                self._temper.set_aside(f"{what} took {took:.1f} s (deadline {self._deadline:g} s)", self._clock())
-                log.error("plugin %s: set aside: %s", self.name, self._temper.reason)
+            reason = f"{what} took {took:.1f} s (deadline {self._deadline:g} s)"
+            if late:
+                self._temper.set_aside(reason, self._clock())
             elif not isinstance(result, (_Failure, Future)):
                 self._temper.worked()
-            self._changed.notify_all()
+        if late:
+            log.error("plugin %s: set aside: %s", self.name, reason)
         return result
 
     def _note_failure(self, hook: str, error: BaseException) -> None:
         """Count it, log it once per kind with its traceback, wait before the next call."""
-        what = f"{hook}: {type(error).__name__}: {error}"
+        what = f"{hook}: {in_words(error)}"
         with self._changed:
             self._failed += hook == "on_event"
             if isinstance(error, ConfigError):
                 self._disabled = what
             else:
-                self._temper.failed(what, self._clock(), getattr(error, "retry_after", None))
+                self._temper.failed(what, self._clock(), _asked_delay(error))
             state, reason = self._state()
-            self._changed.notify_all()
+            self._wake()
         self._log_once(hook, error, state, reason)
         # The traceback's frames would keep the plugin's pictures alive.
         traceback.clear_frames(error.__traceback__)
@@ -336,7 +366,8 @@ class Worker:
             left = list(self._commands)
             self._commands.clear()
         for command in left:
-            command.answer.set_exception(PluginError(f"command {command.name}: plugin {self.name} has stopped"))
+            if command.answer.set_running_or_notify_cancel():
+                command.answer.set_exception(PluginError(f"command {command.name}: plugin {self.name} has stopped"))
 
     def _refusal(self) -> str:
         if self._stop or self._stopped:
@@ -352,6 +383,11 @@ class Worker:
         if not self._started and self._temper.state == "running":
             return "starting", ""
         return self._temper.state, self._temper.reason
+
+
+def _asked_delay(error: BaseException) -> float | None:
+    asked = error.retry_after if isinstance(error, PluginError) else None
+    return float(asked) if isinstance(asked, (int, float)) else None
 
 
 class _Failure(NamedTuple):

@@ -209,11 +209,11 @@ class Link:
             return self._carry(connection)
         if isinstance(answer, Refused):
             return self._answered(answer.reason.lower(), connection.version)
-        if isinstance(answer, Down):
-            self._say(f"mqtt: {self._where} hung up on our CONNECT (MQTT {_spoken(connection.version)}); trying on")
-            return Outcome.HUNG_UP
-        self._say(f"mqtt: {self._where} does not answer our CONNECT (MQTT {_spoken(connection.version)}); trying on")
-        return Outcome.SILENT
+        hung_up = isinstance(answer, Down)
+        did = "hung up on" if hung_up else "does not answer"
+        self._refusal = ""
+        self._say(f"mqtt: {self._where} {did} our CONNECT (MQTT {_spoken(connection.version)}); trying on")
+        return Outcome.HUNG_UP if hung_up else Outcome.SILENT
 
     def _welcome(self, connection: Connection, up: Up) -> None:
         """Greet, then publish again what nobody has acknowledged, in its old order."""

@@ -169,6 +169,37 @@ def test_more_than_memory_holds_is_refused_and_counted(tmp_path: Path) -> None:
         assert log.health().dropped == 1
 
 
+@pytest.mark.parametrize("poison", [Entry(EVENTS, ["list"]), Entry(EVENTS, b"a", 2**70)])  # type: ignore[arg-type]
+def test_what_no_disk_can_hold_is_refused_and_what_comes_after_it_is_written(tmp_path: Path, poison: Entry) -> None:
+    with opened(tmp_path / "e.db") as log:
+        with pytest.raises(LogOverflowError):
+            log.append([poison]).result(5)
+        _put(log, b"after")
+        assert _all(log) == [b"after"]
+        assert log.health().dropped == 1
+
+
+def test_a_new_cursor_does_not_stop_the_log_while_it_drops_what_is_too_much(tmp_path: Path) -> None:
+    with opened(tmp_path / "e.db", max_bytes=2000) as log:
+        log.cursor("slow")
+        for number in range(200):  # each commit drops, and asks which cursors had not read it
+            log.append([Entry(EVENTS, bytes(900))])
+            log.cursor(f"new {number}")
+        _put(log, b"last")
+
+
+def test_a_damaged_file_that_cannot_be_set_aside_leaves_the_log_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("read-only")
+
+    (tmp_path / "e.db").write_bytes(b"hello" * 999)
+    monkeypatch.setattr(Path, "rename", refuse)
+    with opened(tmp_path / "e.db") as log:
+        assert log.health().state == "memory only: read-only"
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -209,6 +209,7 @@ def test_what_waited_over_a_restart_is_late_and_says_since_when(tmp_path: Path) 
         wait_until(lambda: harness.health.failed == 1)
         Flaky.broken = False
         harness.restart()
+        harness.settle()
         harness.send(make_event(id="now"), make_frame())
         early, now = harness.plugin.events
     assert (early.id, early.late, now.id, now.late) == ("early", True, "now", False)

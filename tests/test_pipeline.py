@@ -1,0 +1,235 @@
+"""The loop with a made-up engine and cameras: who gets his turn, what is too old, and that every event ends."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from agent.config import CameraConfig
+from agent.data import Detections, Event, Frame, Track
+from agent.errors import EngineError
+from agent.pipeline import Lane, Pipeline
+from agent.testing import make_detections
+from agent.tracking.events import EventMessage, Events
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeCapture:
+    """Frames in a row; ``endless`` ones are taken at the moment they are asked for."""
+
+    def __init__(self, name: str, clock: Clock, frames: Sequence[float] | None = None, *, live: bool = False) -> None:
+        self.name, self.clock, self.live = name, clock, live
+        self.waiting = None if frames is None else deque(frames)
+        self.taken = 0
+        self.failure = None
+        self.source = self
+
+    @property
+    def ended(self) -> bool:
+        return self.waiting is not None and not self.waiting and not self.live
+
+    def take(self) -> Frame | None:
+        if self.waiting is not None and not self.waiting:
+            return None
+        captured = self.clock() if self.waiting is None else self.waiting.popleft()
+        self.taken += 1
+        return Frame(self.name, self.taken - 1, np.zeros((4, 4, 3), np.uint8), captured, captured)
+
+    def media_time(self, frame: Frame) -> float:
+        return frame.captured_mono
+
+
+class FakeDetector:
+    """Tells what it was given; takes ``seconds`` of the clock for a frame, fails at frame number ``fails_at``."""
+
+    def __init__(self, clock: Clock, *, slots: int = 1, seconds: float = 0.01, fails_at: int | None = None) -> None:
+        self.clock, self.slots, self.seconds, self.fails_at = clock, slots, seconds, fails_at
+        self.submitted: list[tuple[str, int]] = []
+        self.most_open = self._open = 0
+        self.on_collect: Callable[[], None] = lambda: None
+
+    def submit(self, frames: Sequence[Frame]) -> Frame:
+        (frame,) = frames
+        self.submitted.append((frame.camera, frame.seq))
+        self._open += 1
+        self.most_open = max(self.most_open, self._open)
+        return frame
+
+    def collect(self, pending: Frame) -> list[Detections]:
+        self._open -= 1
+        self.clock.now += self.seconds
+        self.on_collect()
+        if len(self.submitted) == self.fails_at:
+            raise EngineError("the engine is gone")
+        return [make_detections(("person", "dog"), pending.camera, pending.seq)]
+
+
+class OneTrack:
+    """A track that lives from the first frame until nothing was seen for a second."""
+
+    def __init__(self) -> None:
+        self.track: Track | None = None
+
+    def update(self, found: Detections, at: float) -> list[Track]:
+        first = self.track.first_seen if self.track else at
+        box = (0.0, 0.0, 2.0, 2.0)
+        self.track = Track(id=1, label="person", class_id=0, score=0.9, box=box, hits=3, first_seen=first, last_seen=at)
+        return [self.track]
+
+    def expire(self, now: float) -> list[Track]:
+        return [self.track] if self.track and now - self.track.last_seen < 1.0 else []
+
+
+class Told(NamedTuple):
+    kind: str
+    camera: str
+    at: float
+
+
+class Receiver:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.events: list[Told] = []
+        self.detections: list[tuple[str, int, int]] = []
+
+    def offer_events(self, events: Sequence[tuple[Event, Frame | None] | EventMessage]) -> None:
+        self.events += [Told(event.kind, event.camera, self.clock()) for event, _ in events]
+
+    def offer_detections(self, detections: Detections, frame: Frame) -> None:
+        self.detections.append((detections.camera, detections.seq, len(detections)))
+
+
+def lane(name: str, capture: FakeCapture, **config: Any) -> Lane:
+    settings = CameraConfig(name=name, source="x", **config)
+    return Lane(settings, capture, OneTrack(), Events(name, "node"))  # type: ignore[arg-type]
+
+
+def pipeline(clock: Clock, lanes: Sequence[Lane], detector: FakeDetector, **kwargs: Any) -> tuple[Pipeline, Receiver]:
+    receiver = Receiver(clock)
+    wake = threading.Event()
+    return Pipeline(lanes, detector, receiver, score=0.6, wake=wake, clock=clock, **kwargs), receiver  # type: ignore[arg-type]
+
+
+def test_every_frame_of_a_recording_is_told_in_order_and_its_events_end() -> None:
+    clock = Clock()
+    capture = FakeCapture("a", clock, [100.0, 100.1, 100.2])
+    loop, receiver = pipeline(clock, [lane("a", capture, realtime=False)], FakeDetector(clock, slots=2))
+    loop.run()
+    assert receiver.detections == [("a", 0, 1), ("a", 1, 1), ("a", 2, 1)], "doubtful ones are not told"
+    assert [told.kind for told in receiver.events] == ["start", "end"]
+    assert (loop.counts.inferred, loop.counts.detections) == (3, 3)
+    assert loop.counts.events == {"start": 1, "end": 1}
+
+
+def test_cameras_share_the_engine_by_priority_and_one_that_was_idle_gets_no_arrears() -> None:
+    clock = Clock()
+    idle = FakeCapture("c", clock, [], live=True)
+    lanes = [
+        lane("a", FakeCapture("a", clock), priority=3),
+        lane("b", FakeCapture("b", clock), priority=1),
+        lane("c", idle, priority=1),
+    ]
+    detector = FakeDetector(clock)
+    detector.on_collect = lambda: setattr(idle, "waiting", None) if len(detector.submitted) == 80 else None
+    loop, _ = pipeline(clock, lanes, detector, max_frames=180)
+    loop.run()
+    names = [name for name, _ in detector.submitted]
+    assert (names[:80].count("a"), names[:80].count("b")) == (60, 20)
+    assert names[80:].count("c") == pytest.approx(20, abs=1)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_a_frame_older_than_max_age_is_never_inferred_and_is_counted(live: bool) -> None:
+    clock = Clock()
+    capture = FakeCapture("a", clock, [98.0, 98.9, 99.5], live=live)
+    # Frame by frame is for recordings: a live camera's frames grow old whatever its table says.
+    stale = lane("a", capture, realtime=not live, max_age=1.0)
+    detector = FakeDetector(clock)
+    loop, _ = pipeline(clock, [stale], detector, max_frames=1)
+    loop.run()
+    assert detector.submitted == [("a", 2)]
+    assert (stale.stale, stale.inferred) == (2, 1)
+
+
+def test_max_age_does_not_apply_to_a_recording_frame_by_frame() -> None:
+    clock = Clock()
+    loop, receiver = pipeline(
+        clock, [lane("a", FakeCapture("a", clock, [1.0, 2.0]), realtime=False)], FakeDetector(clock)
+    )
+    loop.run()
+    assert len(receiver.detections) == 2
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_as_many_are_under_way_as_the_engine_has_slots_and_max_frames_is_exact(slots: int) -> None:
+    clock = Clock()
+    detector = FakeDetector(clock, slots=slots)
+    loop, receiver = pipeline(clock, [lane("a", FakeCapture("a", clock))], detector, max_frames=7)
+    loop.run()
+    assert detector.most_open == slots
+    assert len(detector.submitted) == len(receiver.detections) == 7
+    assert [told.kind for told in receiver.events] == ["start", "end"]
+
+
+def test_an_engine_that_fails_ends_the_run_but_open_events_get_their_end() -> None:
+    clock = Clock()
+    lanes = [lane(name, FakeCapture(name, clock)) for name in "ab"]
+    loop, receiver = pipeline(clock, lanes, FakeDetector(clock, fails_at=5))
+    with pytest.raises(EngineError, match="gone"):
+        loop.run()
+    assert sorted((told.kind, told.camera) for told in receiver.events) == [
+        ("end", "a"),
+        ("end", "b"),
+        ("start", "a"),
+        ("start", "b"),
+    ]
+
+
+def test_stop_finishes_what_was_begun() -> None:
+    clock = Clock()
+    detector = FakeDetector(clock, slots=3)
+    loop, receiver = pipeline(clock, [lane("a", FakeCapture("a", clock))], detector)
+    detector.on_collect = loop.stop
+    loop.run()
+    assert len(receiver.detections) == len(detector.submitted) == 3
+    assert [told.kind for told in receiver.events] == ["start", "end"]
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["a recording that ended", "a camera that went down"])
+def test_events_end_in_time_while_another_camera_keeps_the_engine_busy(live: bool) -> None:
+    clock = Clock()
+    lanes = [
+        lane("gone", FakeCapture("gone", clock, [100.0], live=live)),
+        lane("busy", FakeCapture("busy", clock)),
+    ]
+    loop, receiver = pipeline(clock, lanes, FakeDetector(clock, seconds=0.05), max_frames=100)
+    loop.run()
+    ends = {told.camera: told.at for told in receiver.events if told.kind == "end"}
+    assert ends["gone"] < 102.0
+    assert ends["busy"] > 104.0
+
+
+def test_the_rate_can_be_asked_from_another_thread_at_any_time() -> None:
+    asked = lane("a", FakeCapture("a", Clock()))
+    done = threading.Event()
+
+    def append() -> None:
+        for number in range(200_000):
+            asked.recent.append(float(number))
+        done.set()
+
+    threading.Thread(target=append, daemon=True).start()
+    while not done.is_set():
+        assert asked.fps(0.0) >= 0
