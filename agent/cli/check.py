@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +83,11 @@ def _open_recording(camera: CameraConfig) -> None:
 
 
 def _hold_state(config: Config) -> None:
-    from agent.app import only_daemon_of
-
-    with only_daemon_of(config.state_dir):
-        pass
+    """Not by taking the daemon's lock: it may be running."""
+    folder = config.state_dir
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgentError(f"{folder}: cannot be made: {error.strerror}; set [agent] state_dir") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise AgentError(f"{folder}: cannot be written; set [agent] state_dir, or give this user the right")

@@ -62,14 +62,16 @@ def command(seconds: float, out: Path, seed: int, as_json: bool) -> None:
     Exits 1 when what the subscriber received differs from what was published, or when no event came.
     """
     logging.basicConfig(level="WARNING", format="%(asctime)s %(levelname)-7s %(message)s")
-    started = time.monotonic()
-    with own_broker() as port, Subscriber(port) as subscriber:
-        app = build(out, seed, port)
+    from agent.service import stop_on_signals
+
+    started, began_at, stop = time.monotonic(), time.time(), threading.Event()
+    with stop_on_signals(stop), own_broker() as port, Subscriber(port) as subscriber:
+        app = build(out, seed, port, stop)
         with app:
-            watch(app, subscriber, seconds)
+            watch(app, subscriber, stop, seconds)
         published = app.host.metrics().get("mqtt", {}).get("published", 0)
         subscriber.wait_for(int(published), timeout=5.0)
-        summary = summarise(app, subscriber, int(published), out, time.monotonic() - started)
+        summary = summarise(app, subscriber, int(published), pictures_since(began_at, out), time.monotonic() - started)
     if as_json:
         click.echo(json.dumps(summary))
     else:
@@ -78,7 +80,7 @@ def command(seconds: float, out: Path, seed: int, as_json: bool) -> None:
         raise AgentError(problem)
 
 
-def build(out: Path, seed: int, port: int) -> App:
+def build(out: Path, seed: int, port: int, stop: threading.Event) -> App:
     """The daemon on a configuration of the demo's own."""
     from agent.app import App
     from agent.config import parse
@@ -87,7 +89,14 @@ def build(out: Path, seed: int, port: int) -> App:
     text = CONFIG.format(
         state_dir=json.dumps(str(out / "state")), pictures=json.dumps(str(out / "pictures")), port=port, seed=seed
     )
-    return App(parse(text, "the demo's configuration"))
+    return App(parse(text, "the demo's configuration"), stop_event=stop)
+
+
+def pictures_since(began_at: float, out: Path) -> dict[str, Any]:
+    """Where this run's pictures lie, and how many they are."""
+    folder = out / "pictures"
+    count = sum(path.stat().st_mtime >= began_at - 1 for path in folder.rglob("*.jpg"))
+    return {"folder": str(folder), "count": count}
 
 
 @contextlib.contextmanager
@@ -161,7 +170,7 @@ class Subscriber:
             return self._changed.wait_for(lambda: self.total >= total, timeout)
 
 
-def watch(app: App, subscriber: Subscriber, seconds: float) -> None:
+def watch(app: App, subscriber: Subscriber, stop: threading.Event, seconds: float) -> None:
     """Let it run, with a line that shows what happens: on a terminal redrawn, in a log one each 5 seconds."""
     terminal = sys.stderr.isatty()
     end = time.monotonic() + seconds
@@ -174,7 +183,7 @@ def watch(app: App, subscriber: Subscriber, seconds: float) -> None:
         elif time.monotonic() - spoken >= 5.0:
             spoken = time.monotonic()
             click.echo(line, err=True)
-        if app.problem() is not None:
+        if stop.is_set() or app.problem() is not None:
             break
     if terminal:
         click.echo("", err=True)
@@ -193,16 +202,17 @@ def live_line(app: App, subscriber: Subscriber, left: float) -> str:
     )
 
 
-def summarise(app: App, subscriber: Subscriber, published: int, out: Path, seconds: float) -> dict[str, Any]:
+def summarise(
+    app: App, subscriber: Subscriber, published: int, pictures: dict[str, Any], seconds: float
+) -> dict[str, Any]:
     """Everything the demo claims, as one document."""
     summary = app.summary()
     camera = summary["cameras"]["desk"]
-    pictures = sorted((out / "pictures").rglob("*.jpg"))
     return {
         "fps": round(camera["inferred"] / summary["seconds"], 2),
         **summary,
         "messages": {"published": published, "received": subscriber.total, "by_topic": dict(subscriber.counts)},
-        "pictures": {"folder": str(out / "pictures"), "count": len(pictures)},
+        "pictures": pictures,
         "wall_seconds": round(seconds, 1),
         "problem": None if (problem := app.problem()) is None else str(problem),
     }

@@ -74,12 +74,19 @@ def rows(path: Path | None) -> list[dict[str, Any]]:
 
 
 def running_plugins(state_dir: Path) -> dict[str, dict[str, Any]]:
-    """Plugin states as the daemon wrote them last into ``status.json``, empty when it never did."""
+    """Plugin states as the daemon wrote them last into ``status.json``, empty when it never did.
+
+    Of a daemon that was killed no plugin runs any more; what was wrong with one still stands there.
+    """
     try:
         status = json.loads((state_dir / "status.json").read_bytes())
-        plugins = dict(status["health"]["plugins"])
-    except (OSError, ValueError, KeyError, TypeError):
+        plugins = {name: dict(row) for name, row in status["health"]["plugins"].items()}
+        alive = Path("/proc", str(int(status["pid"]))).exists()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
+    for row in plugins.values():
+        if not alive and row.get("state") == "running":
+            row["state"] = "stopped"
     return plugins
 
 

@@ -160,7 +160,7 @@ class Host:
         for array in (detections.boxes, detections.scores, detections.class_ids):
             array.flags.writeable = False  # all plugins see the same
         for worker in self._workers.values():
-            worker.offer_newest("on_detections", {"detections": detections}, frame)
+            worker.offer_newest("on_detections", {"detections": detections}, frame, detections.camera)
 
     def offer_health(self, health: Health) -> None:
         """The node's state."""

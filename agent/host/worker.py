@@ -78,7 +78,7 @@ class Worker:
         # Guarded by _changed:
         self._temper = Temper()
         self._commands: deque[_Command] = deque()
-        self._newest: dict[str, tuple[dict[str, Any], Frame | None]] = {}
+        self._newest: dict[tuple[str, str], tuple[dict[str, Any], Frame | None]] = {}
         self._call: tuple[str, float] | None = None
         self._overdue = False
         self._started = "startup" not in hooks
@@ -115,11 +115,11 @@ class Worker:
             self._feed.offer(event, frame)
             self.wake()
 
-    def offer_newest(self, hook: str, values: dict[str, Any], frame: Frame | None = None) -> None:
-        """Something of which only the newest matters; it replaces what was not taken in time."""
+    def offer_newest(self, hook: str, values: dict[str, Any], frame: Frame | None = None, camera: str = "") -> None:
+        """Something of which only the newest matters, of each camera; it replaces what was not taken in time."""
         if hook in self._hooks and not self._disabled:
             with self._changed:
-                self._newest[hook] = (values, frame)
+                self._newest[hook, camera] = (values, frame)
                 self._wake()
 
     def command(self, name: str, handler: Callable[[Any], dict[str, Any]], arguments: Any) -> Future[dict[str, Any]]:
@@ -234,10 +234,11 @@ class Worker:
         return self._newest_step() or self._event_step()
 
     def _newest_step(self) -> Callable[[], None] | None:
-        for hook in NEWEST:
-            if hook in self._newest:
-                values, frame = self._newest.pop(hook)
-                return lambda: self._tell_newest(hook, values, frame)
+        with self._changed:
+            waiting = min(self._newest, key=lambda key: NEWEST.index(key[0]), default=None)
+            values, frame = self._newest.pop(waiting) if waiting else ({}, None)
+        if waiting is not None:
+            return lambda: self._tell_newest(waiting[0], values, frame)
         return None
 
     def _event_step(self) -> Callable[[], None] | None:

@@ -360,3 +360,27 @@ def test_an_event_that_was_accepted_before_the_host_died_is_told_by_the_next_one
     good = DurableWitness()
     with hosting(tmp_path, {"good": good}):
         wait_until(lambda: [event.id for event in good.events] == ["orphan"])
+
+
+def test_the_newest_detections_of_one_camera_do_not_replace_those_of_another(tmp_path: Path) -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.seen: list[tuple[str, int]] = []
+            self.entered, self.go = threading.Event(), threading.Event()
+
+        @hookimpl
+        def on_detections(self, detections: Any) -> None:
+            self.seen.append((detections.camera, detections.seq))
+            self.entered.set()
+            self.go.wait(10)
+
+    slow = Slow()
+    with hosting(tmp_path, {"slow": slow}) as host:
+        host.offer_detections(make_detections(seq=0), make_frame())
+        assert slow.entered.wait(5)
+        for seq in (1, 2):
+            for camera in ("door", "yard"):
+                host.offer_detections(make_detections(camera=camera, seq=seq), make_frame())
+        slow.go.set()
+        wait_until(lambda: len(slow.seen) == 3)
+        assert sorted(slow.seen[1:]) == [("door", 2), ("yard", 2)]
