@@ -191,7 +191,7 @@ def _backend(session: Any) -> str:
 def _load_reason(error: Exception) -> str:
     """What is wrong with a file, from the exception's class, whose names are ONNX Runtime's status codes."""
     kind, reason = type(error).__name__, _reason(error)
-    if kind in ("InvalidProtobuf", "NoModel") or "No graph was found" in reason:
+    if kind in ("InvalidProtobuf", "NoModel") or "No graph was found" in reason or "not have a graph" in reason:
         return f"not an ONNX file, or a damaged one ({reason})"
     if kind == "NotImplemented" or re.search(r"No Op registered|not a registered function|IR version|opset", reason):
         return f"{_TOO_NEW} ({reason})"

@@ -1,7 +1,7 @@
 """A clock that survives a wrong wall clock: boards start in 1970 and jump to today when the network comes.
 
-Age is counted in *known time*: monotonic within one boot, and from one boot to the next by the wall clock only where
-it could be believed at both ends.
+Age is counted in *known time*: monotonic within one boot, and nothing from one boot to the next, since the wall clock
+of a board that has just started may show anything.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def is_synced(wall: float) -> bool:
 class KnownTime:
     """Seconds that only ever grow, over restarts and reboots.
 
-    ``saved``: ``(known, boot, mono, wall)`` as ``snapshot`` gave it at the last commit, None at the first start.
+    ``saved``: ``(known, boot, mono)`` as ``snapshot`` gave it at the last commit, None at the first start.
     """
 
     def __init__(
         self,
-        saved: tuple[float, str, float, float] | None = None,
+        saved: tuple[float, str, float] | None = None,
         *,
         mono: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
@@ -48,12 +48,9 @@ class KnownTime:
         self._base = 0.0 if saved is None else saved[0] + self._passed(*saved[1:])
         self._start = mono()
 
-    def _passed(self, boot: str, mono: float, wall: float) -> float:
+    def _passed(self, boot: str, mono: float) -> float:
         """What is known to have passed since the snapshot."""
-        if boot and boot == self._boot:
-            return max(0.0, self._mono() - mono)
-        now = self._wall()
-        return max(0.0, now - wall) if is_synced(wall) and is_synced(now) else 0.0
+        return max(0.0, self._mono() - mono) if boot and boot == self._boot else 0.0
 
     def now(self) -> float:
         """Known time, in seconds since the log was first begun."""
@@ -63,6 +60,6 @@ class KnownTime:
         """The wall clock, right or wrong."""
         return self._wall()
 
-    def snapshot(self) -> tuple[float, str, float, float]:
+    def snapshot(self) -> tuple[float, str, float]:
         """What the next start needs to go on from here."""
-        return self.now(), self._boot, self._mono(), self._wall()
+        return self.now(), self._boot, self._mono()

@@ -44,7 +44,7 @@ class EventLog:
         *,
         max_bytes: int = 256 << 20,
         max_age: float = 7 * 86400.0,
-        make_clock: Callable[[tuple[float, str, float, float] | None], KnownTime] = KnownTime,
+        make_clock: Callable[[tuple[float, str, float] | None], KnownTime] = KnownTime,
     ) -> None:
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -83,7 +83,9 @@ class EventLog:
                 self._pending_bytes += size
                 self._changed.notify_all()
                 return future
-            self._overflow += len(entries)
+            first, self._overflow = not self._overflow, self._overflow + len(entries)
+        if first:
+            log.error("event log: what waits for the disk is more than memory may hold; from now on it is dropped")
         future.set_exception(LogOverflowError("the event log's disk does not keep up; its memory is full"))
         return future
 
@@ -235,8 +237,8 @@ class EventLog:
                 dropped += 1
                 unread += self._is_unread(row)
                 self._store.drop_oldest()
-            known, boot, mono, wall = self._clock.snapshot()
-            clock = {"known": known, "boot": boot, "mono": mono, "wall": wall}
+            known, boot, mono = self._clock.snapshot()
+            clock = {"known": known, "boot": boot, "mono": mono}
             self._store.set_facts({**clock, "dropped": dropped, "dropped_unread": unread})
         if unread > self._unread:
             log.warning("event log: %d messages dropped unread: it is full or they are too old", unread - self._unread)
@@ -276,8 +278,8 @@ class EventLog:
             return True
 
 
-def _saved_clock(store: Store) -> tuple[float, str, float, float] | None:
+def _saved_clock(store: Store) -> tuple[float, str, float] | None:
     known = store.fact("known", -1.0)
     if float(known) < 0:
         return None
-    return float(known), str(store.fact("boot", "")), float(store.fact("mono", 0.0)), float(store.fact("wall", 0.0))
+    return float(known), str(store.fact("boot", "")), float(store.fact("mono", 0.0))

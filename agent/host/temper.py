@@ -18,14 +18,18 @@ class Temper:
         self.ready_at = 0.0
         self._failures = 0
         self._asides = 0
+        self._failing: set[str] = set()
 
-    def worked(self) -> None:
-        """A hook returned in time."""
-        self.state, self.reason = "running", ""
-        self._failures = self._asides = 0
+    def worked(self, hook: str) -> None:
+        """A hook returned in time. Another hook's failures are not forgiven for that."""
+        self._failing.discard(hook)
+        if not self._failing:
+            self.state, self.reason = "running", ""
+            self._failures = self._asides = 0
 
-    def failed(self, what: str, now: float, retry_after: float | None = None) -> None:
+    def failed(self, hook: str, what: str, now: float, retry_after: float | None = None) -> None:
         """A hook raised: wait 1 s, 2 s, … 60 s, or what it asked for; the fifth time in a row it is set aside."""
+        self._failing.add(hook)
         self._failures += 1
         if self._failures >= FAILURES_IN_A_ROW:
             self.set_aside(f"{what}, {self._failures} times in a row", now)

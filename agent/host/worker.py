@@ -287,7 +287,7 @@ class Worker:
                 self._handled += 1
                 aside = self._temper.state == "set aside" and self._clock() < self._temper.ready_at
                 if not aside and not self._overdue:
-                    self._temper.worked()
+                    self._temper.worked("on_event")
 
     def _obey(self, command: _Command) -> None:
         if not command.answer.set_running_or_notify_cancel():
@@ -327,7 +327,7 @@ class Worker:
             if late:
                 self._temper.set_aside(reason, self._clock())
             elif not isinstance(result, (_Failure, Future)):
-                self._temper.worked()
+                self._temper.worked(what)
         if late:
             log.error("plugin %s: set aside: %s", self.name, reason)
         return result
@@ -340,7 +340,9 @@ class Worker:
             if isinstance(error, ConfigError):
                 self._disabled = what
             else:
-                self._temper.failed(what, self._clock(), _asked_delay(error))
+                self._temper.failed(
+                    hook if hook in self._hooks else "on_event", what, self._clock(), _asked_delay(error)
+                )
             state, reason = self._state()
             self._wake()
         self._log_once(hook, error, state, reason)

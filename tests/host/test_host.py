@@ -13,7 +13,7 @@ import pytest
 from plugin_fakes import checking, hosting
 from waiting import wait_until
 
-from agent import ConfigError, Event, Frame, PluginError, hookimpl
+from agent import ConfigError, Event, Frame, Health, PluginError, hookimpl
 from agent.host.log import EventLog
 from agent.testing import PluginHarness, make_detections, make_event, make_frame
 
@@ -384,3 +384,20 @@ def test_the_newest_detections_of_one_camera_do_not_replace_those_of_another(tmp
         slow.go.set()
         wait_until(lambda: len(slow.seen) == 3)
         assert sorted(slow.seen[1:]) == [("door", 2), ("yard", 2)]
+
+
+def test_a_plugin_whose_events_always_fail_is_set_aside_though_its_health_works(tmp_path: Path) -> None:
+    class HalfWell:
+        @hookimpl
+        def on_event(self, event: Event) -> None:
+            raise PluginError("no", retry_after=0.0)
+
+        @hookimpl
+        def on_health(self, health: Any) -> None: ...
+
+    with hosting(tmp_path, {"half": HalfWell}) as host:
+        for number in range(1, 6):
+            host.offer_events([(make_event(), None)])
+            host.offer_health(Health(node="node", at=0.0))
+            wait_until(lambda number=number: host.statuses()["half"].failed == number)  # type: ignore[misc]
+        wait_until(lambda: host.statuses()["half"].state == "set aside")
