@@ -140,7 +140,7 @@ class App:
     def wait(self, seconds: float | None = None) -> None:
         """Return when every recording has ended, ``seconds`` have passed or ``stop_event`` is set.
 
-        Raises what ended the dispatcher, or what ended a recording before its end.
+        ``problem()`` then says whether anything went wrong.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
         while not (self._ended.is_set() or self._stop_event.is_set()):

@@ -142,15 +142,15 @@ class Pipeline:
                 self._finish(lane)
 
     def _done(self) -> bool:
-        if self._stop.is_set() or (self._max_frames is not None and self._submitted >= self._max_frames):
-            return True
-        return not self._open and all(lane.capture.ended for lane in self.lanes)
+        return self._is_enough() or (not self._open and all(lane.capture.ended for lane in self.lanes))
+
+    def _is_enough(self) -> bool:
+        """Whether no further frame is to be submitted."""
+        return self._stop.is_set() or (self._max_frames is not None and self._submitted >= self._max_frames)
 
     def _fill(self) -> None:
         """Submit newest frames until every slot of the engine is taken."""
-        while len(self._open) < self._detector.slots and not self._stop.is_set():
-            if self._max_frames is not None and self._submitted >= self._max_frames:
-                return
+        while len(self._open) < self._detector.slots and not self._is_enough():
             chosen = self._choose()
             if chosen is None:
                 return

@@ -20,7 +20,6 @@ from agent.host.window import Delivery, Window
 
 log = logging.getLogger(__name__)
 
-LATE_AFTER = 2.0
 QUEUE_BYTES = 32 << 20
 
 
@@ -178,9 +177,9 @@ class LogFeed:
             return False
 
     def decode(self, row: Row) -> Event:
-        """The event, marked when it waited: for longer than 2 s, or for this start of the daemon."""
+        """The event, marked when it waited."""
         event = self._decoder.decode(row.payload)
-        if row.known >= self._log.opened_at and self._log.age(row) <= LATE_AFTER:
+        if not self._log.is_late(row):
             return event
         return msgspec.structs.replace(event, late=True, queued_at=row.wall)
 

@@ -24,6 +24,7 @@ MAX_PENDING = 20_000
 MAX_PENDING_BYTES = 32 << 20
 RETRY_EVERY = 1.0
 CURSOR_DELAY = 0.05
+LATE_AFTER = 2.0
 FAULTS_OF_THE_DISK = (sqlite3.OperationalError, sqlite3.DatabaseError)
 """Exactly these: their subclasses are about what was to be written."""
 
@@ -127,9 +128,9 @@ class EventLog:
         rows = self._store.read_by_priority(stream, limit + len(gone))
         return [row for row in rows if row.seq not in gone][:limit]
 
-    def age(self, row: Row) -> float:
-        """Seconds since a message was committed, as far as is known."""
-        return self._clock.now() - row.known
+    def is_late(self, row: Row) -> bool:
+        """Whether a message waited: for longer than 2 s, or for this start of the daemon."""
+        return row.known < self.opened_at or self._clock.now() - row.known > LATE_AFTER
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` on the log's thread after each commit of messages; it must return at once."""

@@ -14,7 +14,6 @@ from agent.host.store import Entry, Row
 
 log = logging.getLogger(__name__)
 
-LATE_AFTER = 2.0
 STOP_CHECK = 0.25
 PRIORITIES = range(-(1 << 31), 1 << 31)
 
@@ -79,8 +78,7 @@ class LogOutbox:
                 if (row := self._next()) is not None:
                     self._out.add(row.seq)
                     self._later.pop(row.seq, None)
-                    late = row.known < self._log.opened_at or self._log.age(row) > LATE_AFTER
-                    return OutboxMessage(self, row, late)
+                    return OutboxMessage(self, row, self._log.is_late(row))
                 left = deadline - self._clock()
                 if left <= 0:
                     return None
