@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli import table
+from agent.cli import model_evaluate, model_prepare, table
 
 if TYPE_CHECKING:
     from agent.detection.model import Listed, ModelPackage
@@ -53,7 +53,11 @@ def read_channels(_ctx: click.Context, _param: click.Parameter, text: str | None
 
 @click.group(name="model")
 def command() -> None:
-    """Add, inspect and list model packages."""
+    """Add, inspect, list, prepare and evaluate model packages."""
+
+
+command.add_command(model_prepare.command)
+command.add_command(model_evaluate.command)
 
 
 @command.command()

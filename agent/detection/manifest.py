@@ -22,7 +22,8 @@ else:
 
 Colour = Literal["rgb", "bgr"]
 Resize = Literal["letterbox", "letterbox-topleft", "stretch", "crop"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "int8", "mixed"]
+Optimisation = Literal["all", "extended", "basic", "off"]
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
 FileName = Annotated[str, Meta(pattern=r"^[^/\\\x00-\x1f]{1,200}$")]
@@ -54,13 +55,23 @@ class InputSpec(Struct, frozen=True, kw_only=True):
 
 
 class Variant(Struct, frozen=True, kw_only=True):
-    """``[[variant]]``: one ONNX file. ``calibration``: hash of what an int8 one was calibrated with; ``accuracy``:
-    figures and the data they were measured on."""
+    """``[[variant]]``: one ONNX file, and what was learned of it when it was made.
+
+    ``calibration``: hash of the pictures that it was calibrated with; ``accuracy``: figures, the data they were
+    measured on, and the loss against fp32. ``share``: of the multiply-accumulates that runs in int8. ``optimisation``: the
+    highest level at which ONNX Runtime runs it. ``verdict``: the gate's on the machine that made it; ``forced``: it
+    may be used whatever the gate says. ``sparse``: its weights are 2:4 sparse.
+    """
 
     precision: Precision
     file: FileName
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     calibration: str | None = None
+    share: float | None = None
+    optimisation: Optimisation | None = None
+    verdict: str | None = None
+    forced: bool | None = None
+    sparse: bool | None = None
     accuracy: dict[str, Any] = {}
 
     def __post_init__(self) -> None:

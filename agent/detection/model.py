@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +115,33 @@ def write_package(
     return load_package(target)
 
 
+def update_package(package: ModelPackage, made: Sequence[tuple[Variant, Path]]) -> ModelPackage:
+    """Put variants into a package, each in place of the one of its precision; the files are copied.
+
+    Files are named by their content, and model.toml is exchanged last and at once: an interruption or a full disk
+    leaves the package as it was. Raises ModelError.
+    """
+    named = [_named_by_content(package, variant, file) for variant, file in made]
+    fresh = {variant.precision for variant in named}
+    kept = tuple(variant for variant in package.variant if variant.precision not in fresh)
+    manifest = msgspec.structs.replace(_manifest_of(package), variant=(*kept, *named))
+    places = [(package.folder / variant.file, file) for variant, (_, file) in zip(named, made, strict=True)]
+    parts = [(target, file) for target, file in places if target != file]
+    try:
+        for target, file in parts:
+            _write_whole(target, file.read_bytes())
+        _write_whole(package.folder / MANIFEST, to_toml(manifest).encode())
+    except OSError as error:
+        for target, _ in parts:
+            if target.name not in {variant.file for variant in package.variant}:
+                target.unlink(missing_ok=True)
+        raise ModelError(f"{package.folder}: cannot be written: {error.strerror or error}") from None
+    for variant in package.variant:
+        if variant.file not in {one.file for one in manifest.variant}:
+            package.file_of(variant).unlink(missing_ok=True)
+    return load_package(package.folder)
+
+
 def list_packages(models: Path) -> list[Listed]:
     """Every package in a folder, by name; also those that are broken, with what is wrong."""
     if not models.is_dir():
@@ -130,6 +157,30 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _named_by_content(package: ModelPackage, variant: Variant, file: Path) -> Variant:
+    if file.parent == package.folder:
+        return variant  # a file of the package keeps its name
+    digest, name = sha256_of(file), package.name
+    sparse = "-sparse" if variant.sparse else ""
+    return msgspec.structs.replace(variant, file=f"{name}-{variant.precision}{sparse}-{digest[:8]}.onnx", sha256=digest)
+
+
+def _manifest_of(package: ModelPackage) -> Manifest:
+    return Manifest(**{field: getattr(package, field) for field in Manifest.__struct_fields__})
+
+
+def _write_whole(target: Path, content: bytes) -> None:
+    """The file has its name only when all of it is on the disk."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        part.write_bytes(content)
+        _sync(part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync(target.parent)
 
 
 def _in_folder(manifest: Manifest, folder: Path) -> ModelPackage:

@@ -1,0 +1,147 @@
+"""``edgewarden model evaluate``: how accurate each variant of a package is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.cli import table
+
+if TYPE_CHECKING:
+    from agent.data import Detections
+    from agent.detection.model import ModelPackage
+
+COLUMNS = ("precision", "map50_95", "map50", "f1", "score_difference", "loss", "pictures")
+LEAST_SHOWN = 0.05
+"""Boxes below it crowd the picture of scores."""
+
+
+@click.command(name="evaluate")
+@click.argument("package")
+@click.option(
+    "--data", required=True, metavar="COCO_JSON|IMAGES", help="COCO annotations (with --images), or pictures without."
+)
+@click.option("--images", type=click.Path(path_type=Path), help="The folder of the pictures that COCO_JSON annotates.")
+@click.option("--precision", "only", multiple=True, help="Only this variant. May be repeated.")
+@click.option("--pictures", type=click.IntRange(1), default=200, show_default=True, help="The most without COCO_JSON.")
+@click.option("--plot", type=click.Path(path_type=Path), help="A PNG of precision over recall, and of scores.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+def command(
+    package: str,
+    data: str,
+    images: Path | None,
+    only: tuple[str, ...],
+    pictures: int,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure every variant of a model package: mAP by class against COCO annotations, else agreement with fp32."""
+    from agent.detection.model import find_package
+
+    found = find_package(package)
+    for name in only:
+        found.choose(name)
+    if Path(data).suffix == ".json":
+        rows = _by_truth(found, Path(data), images, only, plot)
+    else:
+        if plot is not None:
+            raise click.UsageError("--plot needs COCO annotations")
+        rows = _by_agreement(found, data, only, pictures)
+    if as_json:
+        click.echo(json.dumps({"package": str(found.folder), "variants": rows}))
+        return
+    table.show(rows, COLUMNS, as_json=False)
+    _show_classes(rows)
+
+
+def _by_truth(
+    package: ModelPackage, annotations: Path, images: Path | None, only: tuple[str, ...], plot: Path | None
+) -> list[dict[str, Any]]:
+    from agent.cli.model_prepare import truth_judge
+    from agent.cli.progress import Progress
+
+    judge = truth_judge(package, annotations, images)
+    rows: list[dict[str, Any]] = []
+    curves: dict[str, Any] = {}
+    found: dict[str, Mapping[str, Detections]] = {}
+    with Progress("variants", len(package.variant)) as progress:
+        for variant in package.variant:
+            if only and variant.precision not in only:
+                continue
+            found[variant.precision] = judge.found(package.file_of(variant), variant.optimisation or "all")
+            accuracy = judge.score(found[variant.precision])
+            curves[variant.precision] = accuracy.curve
+            rows.append(
+                {
+                    "precision": variant.precision,
+                    "map50_95": round(accuracy.map50_95, 4),
+                    "map50": round(accuracy.map50, 4),
+                    "by_class": {name: round(value, 4) for name, value in accuracy.by_class.items()},
+                    "pictures": len(found[variant.precision]),
+                }
+            )
+            progress.step()
+    base = next((row["map50_95"] for row in rows if row["precision"] == "fp32"), None)
+    for row in rows:
+        row["loss"] = None if base is None else round(base - row["map50_95"], 4)
+    if plot is not None:
+        _plot(plot, package, curves, found)
+    return rows
+
+
+def _plot(
+    path: Path, package: ModelPackage, curves: Mapping[str, Any], found: Mapping[str, Mapping[str, Detections]]
+) -> None:
+    from agent.precision.plots import accuracy_picture
+
+    base = found.get("fp32", {})
+    scores = {
+        name: [pair for file, one in base.items() for pair in _pairs(one, other[file])]
+        for name, other in found.items()
+        if name != "fp32"
+    }
+    accuracy_picture(path, package.name, curves, scores)
+    click.echo(f"picture: {path}", err=True)
+
+
+def _pairs(first: Detections, second: Detections) -> list[tuple[float, float]]:
+    from agent.precision.agreement import matched
+
+    match = matched(first, second)
+    pairs = zip(first.scores[match.first].tolist(), second.scores[match.second].tolist(), strict=True)
+    return [pair for pair in pairs if max(pair) >= LEAST_SHOWN]
+
+
+def _by_agreement(package: ModelPackage, data: str, only: tuple[str, ...], pictures: int) -> list[dict[str, Any]]:
+    from agent.precision.calibration import sample
+    from agent.precision.judging import AgreementJudge
+
+    frames = sample([data], pictures).frames
+    judge = AgreementJudge(package, frames, Path(data).name)
+    rows = []
+    for variant in package.variant:
+        if only and variant.precision not in only:
+            continue
+        figures = judge.figures(package.file_of(variant), variant.optimisation or "all")
+        values = {"f1": figures.f1, "score_difference": figures.score_difference, "loss": figures.loss}
+        rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
+        rows.append({"precision": variant.precision, **rounded, "pictures": len(frames)})
+    return rows
+
+
+def _show_classes(rows: list[dict[str, Any]]) -> None:
+    """mAP50-95 by class, a column a variant."""
+    names = [row["precision"] for row in rows if "by_class" in row]
+    classes = sorted({label for row in rows for label in row.get("by_class", {})})
+    if not classes:
+        return
+    click.echo()
+    lines = [
+        {"class": label} | {row["precision"]: row["by_class"].get(label) for row in rows if "by_class" in row}
+        for label in classes
+    ]
+    table.show(lines, ("class", *names), as_json=False)

@@ -1,0 +1,265 @@
+"""``model prepare``: makes the variants of a package, measures each, lets the gate judge them, and writes it all down.
+
+Work in progress lies in ``.prepare`` inside the package, so that an interrupted run goes on where it was; the package
+itself changes in one step at the end. How a variant is made is half.py's and quantise.py's, which nodes search.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from agent.detection.manifest import Optimisation, Precision, Variant
+from agent.detection.model import ModelPackage, sha256_of, update_package
+from agent.engines.store import SpeedStore
+from agent.errors import EngineError, ModelError
+from agent.precision import search
+from agent.precision.activations import METHODS, Histogram, histograms
+from agent.precision.agreement import disagreement
+from agent.precision.gate import LEAST_INT8_SHARE, MAX_LOSS, judge
+from agent.precision.graph import load_graph
+from agent.precision.half import halved, overflowing
+from agent.precision.journal import Journal
+from agent.precision.judging import Figures, Judge
+from agent.precision.quantise import quantised, share_of
+from agent.precision.search import Candidate, Trial
+from agent.precision.sparsity import pruned
+from agent.precision.speed import measure
+from agent.precision.trial import detections, detections_of, inputs, runs_at
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agent.data import Detections
+    from agent.precision.calibration import Sample
+    from agent.precision.graph import Graph
+
+SEARCH_SCORE = 0.05
+"""Boxes from this score on count in the search."""
+SENSITIVITY_PICTURES = 24
+"""A node alone is judged on so many pictures; candidates are judged on all."""
+WORK = ".prepare"
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be made. ``calibrator``: one of ``activations.METHODS``, or the best found; ``keep_float``: let the
+    search leave sensitive nodes float, or none."""
+
+    precisions: tuple[Precision, ...] = ("fp16", "int8")
+    max_loss: float = MAX_LOSS
+    calibrator: str = "auto"
+    keep_float: Literal["auto", "none"] = "auto"
+    sparse: bool = False
+    force: bool = False
+
+
+class Made(msgspec.Struct, kw_only=True):
+    """A variant that was made: how, and (once measured) how good, how fast, and what the gate says."""
+
+    precision: Precision
+    file: str
+    how: str
+    share: float | None = None
+    notes: list[str] = []
+    optimisation: Optimisation = "all"
+    figures: Figures | None = None
+    seconds: float | None = None
+    speedup: float | None = None
+    usable: bool = False
+    reason: str = ""
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """All that was made, fp32 first, and every candidate that was tried."""
+
+    package: ModelPackage
+    made: list[Made]
+    tried: list[Candidate]
+
+
+def prepare(
+    package: ModelPackage,
+    wishes: Wishes,
+    calibration: Sample,
+    judged_by: Judge,
+    store: SpeedStore,
+    say: Callable[[str], None],
+) -> Report:
+    """Make, measure, judge, write. ``say`` is told each step. Raises ModelError, EngineError.
+
+    Interrupted, it goes on from where it was when it is called again with the same arguments.
+    """
+    work = _Preparation(package, wishes, calibration, say)
+    made, tried = work.variants()
+    fp32 = Made(
+        precision="fp32", file=str(package.file_of(work.origin)), how="as given", usable=True, reason="the measure"
+    )
+    every = [fp32, *made]
+    for one in every:
+        say(f"{one.precision}: measuring accuracy")
+        one.figures = work.figures(one, judged_by)
+    say("measuring speed, side by side")
+    for one, speed in zip(every, measure(package, [(Path(one.file), one.optimisation) for one in every]), strict=True):
+        one.seconds, one.speedup = speed.seconds, speed.speedup
+        store.put(speed)
+    for one in made:
+        assert one.figures is not None
+        one.usable, one.reason = judge(one.figures.loss, one.speedup, wishes.max_loss, forced=wishes.force)
+    updated = update_package(
+        package, [(_variant(one, calibration, wishes, work.origin), Path(one.file)) for one in every]
+    )
+    work.journal.close()
+    return Report(package=updated, made=every, tried=tried)
+
+
+class _Preparation:
+    """The making of variants, every result of it remembered in the journal."""
+
+    def __init__(self, package: ModelPackage, wishes: Wishes, calibration: Sample, say: Callable[[str], None]) -> None:
+        self.package, self.wishes, self.calibration, self.say = package, wishes, calibration, say
+        self.origin = _fp32_of(package)
+        width, height = package.input.size
+        graph = load_graph(package.file_of(self.origin), (1, 3, height, width))
+        self.graph = pruned(graph) if wishes.sparse else graph
+        key = [self.origin.sha256, calibration.digest, msgspec.json.encode(wishes).decode(), package.family]
+        self.journal = Journal(package.folder / WORK, hashlib.sha256("\n".join(key).encode()).hexdigest())
+        if self.journal.resumed:
+            say(f"going on with interrupted work: {self.journal.resumed} result(s) are known")
+        self._reference: list[Detections] | None = None
+        self._histograms: dict[str, Histogram] | None = None
+
+    def variants(self) -> tuple[list[Made], list[Candidate]]:
+        """What was asked for, each in a file of its own, and the int8 candidates that were tried."""
+        made, tried = [], []
+        if "fp16" in self.wishes.precisions:
+            made.append(self._half())
+        if "int8" in self.wishes.precisions:
+            tried = self._candidates()
+            chosen = [search.best_int8(tried), search.best_mixed(tried) if self.wishes.keep_float == "auto" else None]
+            made += [self._int8(candidate) for candidate in chosen if candidate is not None]
+        return [one for one in made if self._runs(one)], tried
+
+    def figures(self, made: Made, judged_by: Judge) -> Figures:
+        """The judge's figures of a variant, remembered."""
+        name = f"figures {judged_by.key} {sha256_of(Path(made.file))}"
+        plain = self.journal.remember(
+            name, lambda: msgspec.to_builtins(judged_by.figures(Path(made.file), made.optimisation))
+        )
+        return msgspec.convert(plain, Figures)
+
+    def _half(self) -> Made:
+        kept = overflowing(self.graph, self._inputs)
+        for one in kept:
+            self.say(f"fp16: {one.node} stays float32: {one.reason}")
+        file = self.journal.file("fp16.onnx", lambda: _bytes(halved(self.graph, [one.node for one in kept])))
+        notes = [f"{one.node} stays float32: {one.reason}" for one in kept]
+        return Made(precision="fp16", file=str(file), how=f"float16, {len(kept)} node(s) float32", notes=notes)
+
+    def _candidates(self) -> list[Candidate]:
+        if self.wishes.keep_float == "none":
+            method = search.FIRST_METHOD if self.wishes.calibrator == "auto" else self.wishes.calibrator
+            every = tuple(node.name for node in self.graph.weighted)
+            cost = self._measure(Trial(method, every), None)
+            return [Candidate(method, (), share_of(self.graph, every), cost)]
+        self.say(f"int8: sensitivity of {len(self.graph.weighted)} nodes, one by one")
+        ranked = search.sensitivities(self.graph, partial(self._measure, pictures=SENSITIVITY_PICTURES))
+        self.say("int8: which of them stay float, and which calibrator")
+        methods = METHODS if self.wishes.calibrator == "auto" else (self.wishes.calibrator,)
+        names = [name for name, _ in ranked]
+        return search.candidates(self.graph, names, partial(self._measure, pictures=None), methods)
+
+    def _int8(self, candidate: Candidate) -> Made:
+        chosen = _chosen(self.graph, candidate)
+        precision: Precision = "int8" if candidate.share >= LEAST_INT8_SHARE else "mixed"
+        file = self.journal.file(f"{precision}.onnx", lambda: self._build(candidate.method, chosen))
+        how = f"{candidate.method}, {len(candidate.floats)} of {len(self.graph.weighted)} nodes float"
+        return Made(precision=precision, file=str(file), how=how, share=round(candidate.share, 4))
+
+    def _build(self, method: str, chosen: tuple[str, ...]) -> bytes:
+        return _bytes(quantised(self.graph, chosen, self._thresholds(method, chosen)))
+
+    def _measure(self, trial: Trial, pictures: int | None) -> float:
+        """The disagreement of a trial with fp32 on the first so many pictures; inf where it does not run."""
+        name = f"{trial.method} {pictures} {hashlib.sha256(' '.join(trial.chosen).encode()).hexdigest()[:16]}"
+        return float(self.journal.remember(name, lambda: self._disagreement(trial, pictures)))
+
+    def _disagreement(self, trial: Trial, pictures: int | None) -> float:
+        frames = self.calibration.frames[:pictures]
+        model = quantised(self.graph, trial.chosen, self._thresholds(trial.method, trial.chosen))
+        try:
+            found = detections_of(self.package, model, frames, SEARCH_SCORE)
+        except EngineError as error:
+            self.say(f"int8: a candidate does not run: {error}")
+            return 1e9
+        return disagreement(self._fp32_detections()[:pictures], found)
+
+    def _fp32_detections(self) -> list[Detections]:
+        if self._reference is None:
+            file = self.package.file_of(self.origin)
+            self._reference = detections(self.package, file, self.calibration.frames, score=SEARCH_SCORE)
+        return self._reference
+
+    def _thresholds(self, method: str, chosen: tuple[str, ...]) -> dict[str, float]:
+        if self._histograms is None:
+            self.say(f"int8: activations on {len(self.calibration.frames)} pictures")
+            tensors = sorted({node.data for node in self.graph.weighted})
+            self._histograms = histograms(self.graph.proto, tensors, self._inputs)
+        wanted = {node.data for node in self.graph.weighted if node.name in chosen}
+        return {name: self._histograms[name].threshold(method) for name in sorted(wanted)}
+
+    def _inputs(self) -> Iterator[NDArray[np.generic]]:
+        return inputs(self.package, self.calibration.frames)
+
+    def _runs(self, made: Made) -> bool:
+        """Whether it runs at any level of optimisation; notes the level, and what failed above it."""
+        try:
+            runs = runs_at(self.package, Path(made.file))
+        except EngineError as error:
+            self.say(f"{made.precision}: left out: {error}")
+            return False
+        made.optimisation = runs.level
+        made.notes += [f"does not run at optimisation level {fault}" for fault in runs.faults]
+        return True
+
+
+def _fp32_of(package: ModelPackage) -> Variant:
+    variant = package.choose()
+    if variant.precision != "fp32":
+        raise ModelError(f"{package.name}: has no fp32 variant to make others from, only {variant.precision}")
+    return variant
+
+
+def _chosen(graph: Graph, candidate: Candidate) -> tuple[str, ...]:
+    floats = set(candidate.floats)
+    return tuple(node.name for node in graph.weighted if node.name not in floats)
+
+
+def _variant(made: Made, calibration: Sample, wishes: Wishes, origin: Variant) -> Variant:
+    """As it stands in model.toml."""
+    accuracy = made.figures.recorded() if made.figures else {}
+    if made.precision == "fp32":
+        return msgspec.structs.replace(origin, accuracy=accuracy)
+    return Variant(
+        precision=made.precision,
+        file="variant.onnx",
+        sha256="0" * 64,
+        calibration=calibration.digest,
+        share=made.share,
+        optimisation=made.optimisation,
+        verdict=made.reason,
+        forced=wishes.force or None,
+        sparse=wishes.sparse or None,
+        accuracy=accuracy | {"max_loss": wishes.max_loss},
+    )
+
+
+def _bytes(model: Any) -> bytes:
+    """Equal models give equal bytes."""
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content

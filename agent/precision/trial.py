@@ -1,0 +1,84 @@
+"""Runs a graph that is being tried as the daemon would run it: in the package's detector, on chosen pictures.
+
+A graph that loads and then fails at full optimisation is tried again at lower levels.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.detection.detector import Detector
+from agent.detection.preprocess import Preprocessor
+from agent.engines.onnx import OnnxEngine, Optimisation
+from agent.errors import AgentError, EngineError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agent.data import Detections, Frame
+    from agent.detection.model import ModelPackage
+
+LEVELS: tuple[Optimisation, ...] = ("all", "extended", "basic", "off")
+
+
+class Runs(NamedTuple):
+    """At which optimisation level a graph runs, and what it said at the levels above."""
+
+    level: Optimisation
+    faults: tuple[str, ...]
+
+
+def runs_at(package: ModelPackage, file: Path) -> Runs:
+    """The highest level at which the graph loads and runs. Raises EngineError when it runs at none."""
+    faults = []
+    for level in LEVELS:
+        try:
+            open_detector(package, file, level).close()
+        except AgentError as error:
+            faults.append(f"{level}: {error}")
+        else:
+            return Runs(level, tuple(faults))
+    raise EngineError(f"{file.name}: runs at no level of graph optimisation ({'; '.join(faults)})")
+
+
+def detections(
+    package: ModelPackage, file: Path, frames: Sequence[Frame], *, score: float, level: Optimisation = "all"
+) -> list[Detections]:
+    """What the graph finds in the pictures. Raises EngineError."""
+    detector = open_detector(package, file, level, score)
+    try:
+        return [detector.detect(frame) for frame in frames]
+    finally:
+        detector.close()
+
+
+def detections_of(package: ModelPackage, model: Any, frames: Sequence[Frame], score: float) -> list[Detections]:
+    """The same of a graph in memory, at whatever level it runs."""
+    with tempfile.TemporaryDirectory(prefix="edgewarden-") as folder:
+        file = Path(folder) / "trial.onnx"
+        file.write_bytes(model.SerializeToString())
+        return detections(package, file, frames, score=score, level=runs_at(package, file).level)
+
+
+def inputs(package: ModelPackage, frames: Sequence[Frame]) -> Iterator[NDArray[np.generic]]:
+    """The pictures as the network's input, float32 ``[1, 3, H, W]``, one after the other in one buffer."""
+    preprocessor = Preprocessor(package.input)
+    for frame in frames:
+        preprocessor.fill(0, frame.pixels)
+        yield preprocessor.buffer
+
+
+def open_detector(package: ModelPackage, file: Path, level: Optimisation = "all", score: float = 0.5) -> Detector:
+    """The package's detector on that graph, warm. Raises ModelError, EngineError."""
+    engine = OnnxEngine(file, optimisation=level)
+    try:
+        detector = Detector(package, engine, score=score, iou=0.65)
+        detector.warm_up()
+    except BaseException:
+        engine.close()
+        raise
+    return detector
