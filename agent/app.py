@@ -21,8 +21,10 @@ from agent.config import CameraConfig, Config, ModelConfig, read_secret
 from agent.data import CameraHealth, Frame, Health, to_json
 from agent.detection.decoders.base import Decoder
 from agent.detection.detector import Detector
-from agent.detection.model import find_package
-from agent.engines.onnx import OnnxEngine
+from agent.detection.engine_set import EngineSet, load_within
+from agent.detection.model import ModelPackage, Variant, find_package
+from agent.engines.onnx import OnnxEngine, backend_name
+from agent.engines.store import SpeedStore
 from agent.errors import AgentError
 from agent.governor.monitor import Monitor
 from agent.governor.sensors import HostSensor, Reading
@@ -30,6 +32,8 @@ from agent.host.clock import is_synced
 from agent.host.log import EventLog
 from agent.host.manager import Host
 from agent.pipeline import Lane, Pipeline, failure
+from agent.precision.gate import Verdict
+from agent.precision.usable import Judged, judged
 from agent.service import notify
 from agent.sources.base import Source
 from agent.sources.capture import Capture
@@ -204,6 +208,7 @@ class App:
             plugins=self.host.statuses(),
             log=self.log.health(),
             precision=self.detector.precision,
+            precisions=self.detector.told,
         )
 
     def _write_status(self, health: Health) -> None:
@@ -251,11 +256,38 @@ def only_daemon_of(state_dir: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def build_detector(config: ModelConfig, decoders: Mapping[str, type[Decoder]]) -> Detector:
-    """Load the model package and its engine, and run one picture through both. ``decoders``: those of plugins."""
+def build_detector(
+    config: ModelConfig, decoders: Mapping[str, type[Decoder]], store: SpeedStore | None = None
+) -> EngineSet:
+    """Load the model package and the engines of its usable precisions, and run one picture through each.
+
+    ``decoders``: those of plugins. ``store``: the speeds measured on this machine.
+    """
     package = find_package(config.path)
-    variant = package.choose(None if config.precision == "auto" else config.precision)
-    engine = OnnxEngine(package.file_of(variant), threads=config.threads)
+    if config.precision == "auto":
+        verdicts = judged(package, store or SpeedStore(), backend_name(config.device))
+    else:
+        chosen = package.choose(config.precision)
+        verdicts = {chosen.precision: Judged(chosen, Verdict(True, "chosen by [model] precision"))}
+    wanted = [precision for precision, one in verdicts.items() if one.verdict.usable]
+
+    def load(precision: str) -> Detector:
+        return _detector(config, package, verdicts[precision].variant, decoders)
+
+    engines = load_within(wanted, load, config.memory, resident_bytes)
+    refused = {name: f"refused: {one.verdict.reason}" for name, one in verdicts.items() if not one.verdict.usable}
+    left_out = {one.precision: f"left out: {one.reason}" for one in engines.left_out}
+    engines.told = {name: verdicts[name].verdict.reason for name in engines.precisions} | left_out | refused
+    for precision, reason in engines.told.items():
+        level = logging.INFO if precision in engines.precisions and "FORCED" not in reason else logging.WARNING
+        log.log(level, "%s: %s %s", package.name, precision, reason)
+    return engines
+
+
+def _detector(
+    config: ModelConfig, package: ModelPackage, variant: Variant, decoders: Mapping[str, type[Decoder]]
+) -> Detector:
+    engine = OnnxEngine(package.file_of(variant), threads=config.threads, optimisation=variant.optimisation or "all")
     detector = Detector(
         package,
         engine,
@@ -267,6 +299,13 @@ def build_detector(config: ModelConfig, decoders: Mapping[str, type[Decoder]]) -
     )
     detector.warm_up()
     return detector
+
+
+def resident_bytes() -> int:
+    """How much memory this process holds."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def build_source(camera: CameraConfig, factories: Mapping[str, Callable[[str], Source]]) -> Source:

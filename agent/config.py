@@ -54,7 +54,8 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     path: str = "desk"
     backend: Literal["auto", "onnxruntime"] = "auto"
     device: Literal["auto", "cpu"] = "auto"
-    precision: Literal["auto", "fp32", "fp16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "int8", "mixed"] = "auto"
+    memory: Annotated[int, Meta(ge=0)] = 512 << 20
     threads: Count | None = None
     score: Fraction = 0.4
     iou: Fraction = 0.6

@@ -211,7 +211,10 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of the node at one moment. Loads and memory are fractions 0..1, power is watts."""
+    """The state of the node at one moment. Loads and memory are fractions 0..1, power is watts.
+
+    ``precision`` is the one in use; ``precisions`` says of each variant of the model what the accuracy gate says.
+    """
 
     v: int = SCHEMA_VERSION
     node: str
@@ -231,6 +234,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     log: LogHealth = LogHealth()
     rung: int = 0
     precision: str = ""
+    precisions: dict[str, str] = {}
     rate: float | None = None
     reason: str = ""
 

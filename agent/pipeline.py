@@ -17,7 +17,7 @@ import msgspec
 
 from agent.config import CameraConfig
 from agent.data import Detections, Event, Frame
-from agent.detection.detector import Detector, Pending
+from agent.detection.engine_set import EngineSet, Open
 from agent.errors import AgentError
 from agent.sources.capture import Capture
 from agent.tracking.events import Events
@@ -97,7 +97,7 @@ class Pipeline:
     def __init__(
         self,
         lanes: Sequence[Lane],
-        detector: Detector,
+        detector: EngineSet,
         receiver: Receiver,
         *,
         score: float,
@@ -114,7 +114,7 @@ class Pipeline:
         self._max_frames = max_frames
         self._clock = clock
         self._stop = threading.Event()
-        self._open: deque[tuple[Lane, Frame, Pending]] = deque()
+        self._open: deque[tuple[Lane, Frame, Open]] = deque()
         self._turn = 0.0
         self._tended = 0.0
         self._submitted = 0

@@ -15,7 +15,7 @@ from agent.cli.progress import Progress
 
 if TYPE_CHECKING:
     from agent.data import Frame
-    from agent.detection.detector import Detector
+    from agent.detection.engine_set import EngineSet
 
 
 @click.command(name="bench")
@@ -67,7 +67,7 @@ def _pictures(spec: str, count: int) -> list[Frame]:
         source.close()
 
 
-def _contestants(detector: Detector) -> dict[str, Callable[[Frame], object]]:
+def _contestants(detector: EngineSet) -> dict[str, Callable[[Frame], object]]:
     from agent.tracking.events import Events
     from agent.tracking.tracker import Tracker
 

@@ -58,8 +58,8 @@ class Variant(Struct, frozen=True, kw_only=True):
     """``[[variant]]``: one ONNX file, and what was learned of it when it was made.
 
     ``calibration``: hash of the pictures that it was calibrated with; ``accuracy``: figures, the data they were
-    measured on, and the loss against fp32. ``share``: of the multiply-accumulates that runs in int8. ``optimisation``: the
-    highest level at which ONNX Runtime runs it. ``verdict``: the gate's on the machine that made it; ``forced``: it
+    measured on, and the loss against fp32. ``share``: of the multiply-accumulates that runs in int8. ``optimisation``:
+    the highest level at which ONNX Runtime runs it. ``verdict``: the gate's on the machine that made it; ``forced``: it
     may be used whatever the gate says. ``sparse``: its weights are 2:4 sparse.
     """
 

@@ -144,6 +144,13 @@ class OnnxEngine:
         return TensorSpec(node.name, shape, _DTYPES.get(match.group(1), match.group(1)))
 
 
+def backend_name(device: str = "cpu") -> str:
+    """What ``OnnxEngine.backend`` says on that device, without loading a graph."""
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__} {_PROVIDERS['cpu' if device == 'auto' else device]}"
+
+
 def cores() -> int:
     """How many processors this process may run on."""
     return len(os.sched_getaffinity(0))
