@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 SCORE = 0.4
 IOU = 0.65
 MAX_DETECTIONS = 300
+NOTHING = Candidates(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
 
 
 class Pending(NamedTuple):
@@ -108,6 +109,8 @@ class Detector:
             found = self._decoder.decode(outputs, self._score)
         finally:
             self._free.append(pending.preprocessor)
+        # A decoder of graphs that choose boxes for a whole batch cannot know of pictures behind the last box.
+        found += [NOTHING] * (len(pending.frames) - len(found))
         results = zip(pending.frames, pending.transforms, found, strict=False)
         return [self._finish(frame, transform, some, pending.started) for frame, transform, some in results]
 
