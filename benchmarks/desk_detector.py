@@ -1,6 +1,7 @@
-"""The bundled detector: ``train`` makes it from drawn scenes, ``evaluate`` measures it where it has never been.
+"""The bundled detector: ``draw`` and ``train`` make it, ``evaluate`` measures it where it has never been.
 
-    python benchmarks/desk_detector.py train --scenes 60000 --seconds 360      (PyTorch; a GPU, or patience)
+    python benchmarks/desk_detector.py draw --scenes 80000 --seconds 560 --out drawn    (every core)
+    python benchmarks/desk_detector.py train --drawn drawn --seconds 480                (PyTorch; a GPU, or patience)
     python benchmarks/desk_detector.py evaluate --scenes 400 --record
 
 Training draws from the families of TRAINING, evaluation from those of EVALUATION (agent/sources/desk/domains.py); the
@@ -57,15 +58,26 @@ def write_manifest(folder: Path, accuracy: str = "") -> None:
     (folder / "model.toml").write_text(text + accuracy, encoding="utf-8")
 
 
-def train(args: argparse.Namespace) -> int:
-    """Draw, fit, export, write the package."""
-    import desk_training
-    from desk_scenes import Drawing
+def draw(args: argparse.Namespace) -> int:
+    """Scenes of TRAINING into a folder, for train."""
+    from desk_scenes import drawn_to
 
     from agent.sources.desk.domains import TRAINING
 
-    drawing = Drawing(args.seed, args.scenes, TRAINING, args.workers)
-    net = desk_training.fit(drawing, args.seconds, args.batch, args.rate, args.seed, args.resume)
+    count, seconds = drawn_to(args.out, args.seed, args.scenes, args.seconds, TRAINING, args.workers)
+    print(f"{args.out}: {count} scenes in {seconds:.0f} s")
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    """Take what is drawn, or draw meanwhile; fit, export, write the package."""
+    import desk_training
+    from desk_scenes import Drawing, Drawn
+
+    from agent.sources.desk.domains import TRAINING
+
+    drawing = Drawn(args.drawn) if args.drawn else Drawing(args.seed, args.scenes, TRAINING, args.workers)
+    net = desk_training.fit(drawing, args.seconds, args.batch, args.rate, args.seed, args.resume, args.pasted)
     drawing.close()
     args.out.mkdir(parents=True, exist_ok=True)
     desk_training.export(net, args.out / "desk.onnx")
@@ -78,16 +90,25 @@ def train(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     """Measure, tell, and note the figures in model.toml where asked to."""
     from desk_evaluation import evaluate as measured
+    from desk_evaluation import mean
 
-    scores = measured(args.package, args.scenes, args.seed, args.tuning)
+    from agent.sources.desk import domains
+
+    domain = getattr(domains, args.domain.upper())
+    by_seed = measured(args.package, args.scenes, args.seed, args.tuning, domain, args.workers)
+    scores = {name: mean([one[name] for one in by_seed]) for name in by_seed[0]}
     if args.record:
-        data = f"synthetic desk, evaluation families, seed {args.seed}, {args.scenes} pictures"
+        seeds = ", ".join(map(str, args.seed))
+        data = f"synthetic desk, {args.domain} families, mean of seeds {seeds}, {args.scenes} pictures each"
         write_manifest(args.package, ACCURACY.format(data=data, **scores["model"]._asdict()))
     if args.json:
         told = {name: score._asdict() for name, score in scores.items()}
-        print(json.dumps({"scenes": args.scenes, "seed": args.seed} | told))
+        seeds_told = {seed: one["model"].map50 for seed, one in zip(args.seed, by_seed, strict=True)}
+        print(json.dumps({"scenes": args.scenes, "domain": args.domain, "map50_by_seed": seeds_told} | told))
     else:
         _print_table(scores)
+        for name in scores:
+            print(f"{name}, mAP50 by seed: " + ", ".join(f"{one[name].map50:.3f}" for one in by_seed))
     return 0
 
 
@@ -103,11 +124,20 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     commands = top.add_subparsers(dest="command", required=True)
+    zero = commands.add_parser("draw", help="draw training scenes into a folder, with every core")
+    zero.add_argument("--scenes", type=int, default=80000, help="how many stills at most (default %(default)s)")
+    zero.add_argument("--seconds", type=float, default=560, help="how long to draw (default %(default)s)")
+    zero.add_argument("--seed", type=int, default=11, help="of the scenes (default %(default)s)")
+    zero.add_argument("--workers", type=int, help="processes that draw (default: one a core)")
+    zero.add_argument("--out", type=Path, required=True, help="folder to draw into: 250 kB a scene")
+    zero.set_defaults(run=draw)
     one = commands.add_parser("train", help="draw scenes, train, write the model package (needs PyTorch, onnx)")
-    one.add_argument("--scenes", type=int, default=60000, help="how many stills to draw at most (default %(default)s)")
+    one.add_argument("--scenes", type=int, default=60000, help="stills drawn meanwhile at most (default %(default)s)")
+    one.add_argument("--drawn", type=Path, help="train on what 'draw' left in this folder, drawing nothing")
     one.add_argument("--seconds", type=float, default=360, help="how long to train (default %(default)s)")
     one.add_argument("--batch", type=int, default=256, help="pictures a step (default %(default)s)")
     one.add_argument("--rate", type=float, default=3e-3, help="highest learning rate (default %(default)s)")
+    one.add_argument("--pasted", type=int, default=2, help="cut-outs laid across a picture (default %(default)s)")
     one.add_argument("--seed", type=int, default=11, help="of the scenes and the weights (default %(default)s)")
     one.add_argument("--workers", type=int, help="processes that draw (default: one a core)")
     one.add_argument("--resume", type=Path, help="go on from this desk.onnx instead of from nothing")
@@ -115,10 +145,16 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=train)
     two = commands.add_parser("evaluate", help="mAP of the model and of the classical baseline on families unseen")
     two.add_argument("--scenes", type=int, default=400, help="how many stills (default %(default)s)")
-    two.add_argument("--seed", type=int, default=2027, help="of the scenes (default %(default)s)")
+    two.add_argument(
+        "--seed", type=int, nargs="+", default=[2027], help="of the scenes; of several the mean (default 2027)"
+    )
     two.add_argument(
         "--tuning", type=int, default=150, help="training scenes that tune the baseline (default %(default)s)"
     )
+    two.add_argument(
+        "--domain", choices=["evaluation", "first_evaluation", "training"], default="evaluation", help="which families"
+    )
+    two.add_argument("--workers", type=int, help="processes, one a seed at most (default: one a core)")
     two.add_argument("--package", type=Path, default=PACKAGE, help="folder of the model (default: the bundled one)")
     two.add_argument("--record", action="store_true", help="write the figures into the package's model.toml")
     two.add_argument("--json", action="store_true", help="one JSON document instead of the table")

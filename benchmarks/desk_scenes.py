@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -70,8 +72,10 @@ class Drawing:
     in pixels of the input, visible share. The first ``ready`` of them are drawn.
     """
 
-    def __init__(self, seed: int, count: int, domain: Domain, workers: int | None = None) -> None:
-        self.pictures = np.empty((count, INPUT[1], INPUT[0], 3), np.uint8)
+    def __init__(
+        self, seed: int, count: int, domain: Domain, workers: int | None = None, pictures: Array | None = None
+    ) -> None:
+        self.pictures = np.empty(_shape(count), np.uint8) if pictures is None else pictures
         self.truth = np.empty((count, MOST_OBJECTS, 6), np.float32)
         self.ready = 0
         self._failure: Exception | None = None
@@ -83,10 +87,10 @@ class Drawing:
         )
         self._thread.start()
 
-    def wait_for(self, count: int) -> None:
-        """Until so many are drawn. Raises what a drawing process raised."""
+    def wait_for(self, count: int, seconds: float | None = None) -> None:
+        """Until so many are drawn, or the time is over. Raises what a drawing process raised."""
         with self._changed:
-            self._changed.wait_for(lambda: self.ready >= min(count, len(self.pictures)) or self._failure)
+            self._changed.wait_for(lambda: self.ready >= min(count, len(self.pictures)) or self._failure, seconds)
         if self._failure:
             raise self._failure
 
@@ -105,6 +109,41 @@ class Drawing:
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()
+
+
+class Drawn:
+    """Scenes drawn beforehand by drawn_to(), read from their folder: a Drawing that is ready from the start."""
+
+    def __init__(self, folder: Path) -> None:
+        self.truth: Array = np.load(folder / "truth.npy")
+        self.pictures: Array = np.load(folder / "pictures.npy", mmap_mode="c")[: len(self.truth)]
+        self.ready = len(self.truth)
+
+    def wait_for(self, count: int, seconds: float | None = None) -> None:
+        """It is there."""
+
+    def close(self) -> None:
+        """Nothing draws."""
+
+
+def drawn_to(
+    folder: Path, seed: int, count: int, seconds: float, domain: Domain, workers: int | None = None
+) -> tuple[int, float]:
+    """Draw ``count`` scenes, or as many as the time allows, into a folder; how many there are and how long it took."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.uint8, _shape(count))
+    begun = time.monotonic()
+    drawing = Drawing(seed, count, domain, workers, pictures)
+    try:
+        drawing.wait_for(count, seconds)
+    finally:
+        drawing.close()
+    np.save(folder / "truth.npy", drawing.truth[: drawing.ready])
+    return drawing.ready, time.monotonic() - begun
+
+
+def _shape(count: int) -> tuple[int, int, int, int]:
+    return count, INPUT[1], INPUT[0], 3
 
 
 def fresh(seed: int, count: int, domain: Domain) -> Iterator[Scene]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from desk_scenes import INPUT, LEAST_VISIBLE, PAD, Drawing
+from desk_scenes import INPUT, LEAST_VISIBLE, PAD, Drawing, Drawn
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -198,9 +198,86 @@ def _zoomed(pictures: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return pictures, torch.cat([truth[..., :1], boxes.flatten(2), truth[..., 5:] * share[..., None]], -1)
 
 
-def augmented(pictures: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """uint8 [B, H, W, 3] to float [B, 3, H, W], another one each time: geometry, exposure, tint, noise."""
+def _turned(pictures: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Each pixel's place [B, H, W] along and across a direction of each picture's own, from its own point x, y [B]."""
+    count, (height, width) = len(pictures), pictures.shape[-2:]
+    angle = _uniform(count, 0, math.pi, pictures.device)[:, None, None]
+    rows = torch.arange(height, device=pictures.device)[None, :, None] - y[:, None, None]
+    columns = torch.arange(width, device=pictures.device)[None, None] - x[:, None, None]
+    return columns * angle.cos() + rows * angle.sin(), rows * angle.cos() - columns * angle.sin()
+
+
+def _aimed(truth: Tensor) -> tuple[Tensor, Tensor]:
+    """A point of each picture: in seven of ten within something that it shows, else anywhere."""
+    count, device = len(truth), truth.device
+    free = [_uniform(count, 0, side, device) for side in INPUT]
+    picked = torch.multinomial((truth[..., 0] >= 0).float() + 1e-6, 1)[:, 0]
+    one = truth[torch.arange(count, device=device), picked]
+    on = (one[:, 0] >= 0) & (torch.rand(count, device=device) < 0.7)
+    within = [one[:, k + 1] + _uniform(count, 0, 1, device) * (one[:, k + 3] - one[:, k + 1]) for k in (0, 1)]
+    return torch.where(on, within[0], free[0]), torch.where(on, within[1], free[1])
+
+
+def _pasted(pictures: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """A strip, a block or an ellipse laid across half of the pictures: an occluder that nobody drew.
+
+    It is a cut-out of another picture, shifted and recoloured, or one colour. What it hides of a thing's box counts as
+    less visible; the box stays as it is, which is why no cut-out is wide.
+    """
+    count, device = len(pictures), pictures.device
+    u, v = _turned(pictures, *_aimed(truth))
+    girth = _uniform(count, 1.5, 11, device)
+    reach = girth * torch.exp(_uniform(count, 0, 3, device))
+    u, v = u / reach[:, None, None], v / girth[:, None, None]
+    round_ones = (torch.rand(count, device=device) < 0.4)[:, None, None]
+    bend = _uniform(count, -2, 2, device)[:, None, None] * (torch.rand(count, device=device) < 0.4)[:, None, None]
+    v = v + bend * (u * u - 0.3)
+    distance = torch.where(round_ones, (u * u + v * v).sqrt(), torch.maximum(u.abs(), v.abs()))
+    hollow = torch.where(torch.rand(count, device=device) < 0.15, _uniform(count, 0.4, 0.8, device), -1.0)
+    mask = (distance < 1) & (distance > hollow[:, None, None])
+    mask = (mask & (torch.rand(count, device=device) < 0.5)[:, None, None]).float()
+    colour = torch.rand(count, 3, 1, 1, device=device)
+    other = pictures.roll((1, *torch.randint(20, 200, (2,)).tolist()), (0, 2, 3))
+    share = (torch.rand(count, device=device) < 0.6).float()[:, None, None, None] * 0.8
+    cut = other * share + colour * (1 - share)
+    shadow = functional.avg_pool2d(mask.roll((2, 2), (1, 2))[:, None], 7, 1, 3) * 0.4
+    laid = (pictures * (1 - shadow)).lerp(cut, mask[:, None])
+    return laid, torch.cat([truth[..., :5], truth[..., 5:] * (1 - _covered(mask, truth))[..., None]], -1)
+
+
+def _covered(mask: Tensor, truth: Tensor) -> Tensor:
+    """Which share of each box [B, M] the mask [B, H, W] hides."""
+    total = functional.pad(mask.cumsum(1).cumsum(2), (1, 0, 1, 0)).flatten(1)
+    x1, y1, x2, y2 = truth[..., 1:5].round().long().unbind(-1)
+    (x1, x2), (y1, y2) = ((low.clamp(0, side), high.clamp(0, side)) for low, high, side in
+                          ((x1, x2, INPUT[0]), (y1, y2, INPUT[1])))  # fmt: skip
+    row = INPUT[0] + 1
+    hidden = sum(sign * total.gather(1, y * row + x) for sign, y, x in
+                 ((1, y2, x2), (-1, y1, x2), (-1, y2, x1), (1, y1, x1)))  # fmt: skip
+    return (hidden / ((x2 - x1) * (y2 - y1)).clamp(min=1)).clamp(0, 1)
+
+
+def _gains(pictures: Tensor) -> Tensor:
+    """Light [B, 1, H, W] around 1: a gradient, and over half of the pictures the edge of a shadow."""
+    count, device = len(pictures), pictures.device
+    x, y = (_uniform(count, 0, side, device) for side in INPUT)
+    along, _ = _turned(pictures, x, y)
+    slope = along / INPUT[0] * _uniform(count, -0.5, 0.5, device)[:, None, None]
+    along, _ = _turned(pictures, x, y)
+    edge = torch.sigmoid(along / _uniform(count, 1, 25, device)[:, None, None])
+    depth = _uniform(count, 0, 0.5, device) * (torch.rand(count, device=device) < 0.5)
+    return ((1 + slope) * (1 - depth[:, None, None] * edge)).clamp(0.3, 1.8)[:, None]
+
+
+def augmented(pictures: Tensor, truth: Tensor, pasted: int = 2) -> tuple[Tensor, Tensor]:
+    """uint8 [B, H, W, 3] to float [B, 3, H, W], another one each time: geometry, occlusion, light, tint, noise.
+
+    ``pasted``: how many cut-outs may be laid across a picture.
+    """
     floats, truth = _zoomed(pictures.permute(0, 3, 1, 2).float() / 255, truth)
+    for _ in range(pasted):
+        floats, truth = _pasted(floats, truth)
+    floats = floats * _gains(floats)
     count, device = len(floats), floats.device
     tint = (
         _uniform(count * 3, 0.85, 1.15, device).view(count, 3, 1, 1)
@@ -218,7 +295,7 @@ def augmented(pictures: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 class Shelf:
     """What is drawn so far, on the device that trains."""
 
-    def __init__(self, drawing: Drawing, device: Any) -> None:
+    def __init__(self, drawing: Drawing | Drawn, device: Any) -> None:
         self._drawing, self.count = drawing, 0
         self._pictures = torch.empty(drawing.pictures.shape, dtype=torch.uint8, device=device)
         self._truth = torch.empty(drawing.truth.shape, device=device)
@@ -230,19 +307,19 @@ class Shelf:
         self._truth[new] = torch.from_numpy(self._drawing.truth[new]).to(self._truth.device)
         self.count = new.stop
 
-    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, size: int, pasted: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All of it once, in another order each time, augmented."""
         order = torch.randperm(self.count, device=self._truth.device)
         for start in range(0, self.count - size + 1, size):
             chosen = order[start : start + size]
-            yield augmented(self._pictures[chosen], self._truth[chosen])
+            yield augmented(self._pictures[chosen], self._truth[chosen], pasted)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def _follow(average: Any, net: Any, decay: float) -> None:
-    for kept, new in zip(average.state_dict().values(), net.state_dict().values(), strict=True):
-        if kept.dtype.is_floating_point:
-            kept.lerp_(new, 1 - decay)
+    pairs = zip(average.state_dict().values(), net.state_dict().values(), strict=True)
+    kept, new = zip(*((a, b) for a, b in pairs if a.dtype.is_floating_point), strict=True)
+    torch._foreach_lerp_(kept, new, 1 - decay)
 
 
 def _optimizer(net: Any, rate: float) -> Any:
@@ -251,7 +328,7 @@ def _optimizer(net: Any, rate: float) -> Any:
         {"params": [p for p in net.parameters() if p.ndim > 1], "weight_decay": 0.02},
         {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.AdamW(groups, lr=rate, fused=True)
 
 
 def _step(net: Any, optimizer: Any, rate: float, pictures: Tensor, truth: Tensor) -> Tensor:
@@ -265,23 +342,31 @@ def _step(net: Any, optimizer: Any, rate: float, pictures: Tensor, truth: Tensor
     return loss.detach()
 
 
-def fit(drawing: Drawing, seconds: float, batch: int, rate: float, seed: int, resume: Path | None = None) -> Any:
+def fit(
+    drawing: Drawing | Drawn,
+    seconds: float,
+    batch: int,
+    rate: float,
+    seed: int,
+    resume: Path | None = None,
+    pasted: int = 2,
+) -> Any:
     """Train for so many seconds on what is drawn meanwhile; returns the averaged network, on the CPU.
 
-    ``resume``: an exported network to go on from.
+    ``resume``: an exported network to go on from; ``pasted``: see augmented().
     """
     torch.manual_seed(seed)
     torch.backends.cudnn.benchmark = True
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     drawing.wait_for(4 * batch)
-    first = torch.from_numpy(drawing.pictures[: min(batch, 64)]).permute(0, 3, 1, 2).float() / 255
+    first = torch.from_numpy(drawing.pictures[: min(batch, 64)].copy()).permute(0, 3, 1, 2).float() / 255
     net = (resumed(resume, first) if resume else DeskNet()).train().to(device, memory_format=torch.channels_last)
     average = copy.deepcopy(net)
     shelf, optimizer = Shelf(drawing, device), _optimizer(net, rate)
     begun, step, told = time.monotonic(), 0, 0.0
     while (share := (time.monotonic() - begun) / seconds) < 1:
         shelf.refill()
-        for pictures, truth in shelf.batches(batch):
+        for pictures, truth in shelf.batches(batch, pasted):
             step += 1
             share = min(1.0, (time.monotonic() - begun) / seconds)
             now = rate * min(1.0, step / 200) * max(0.005, 0.5 + 0.5 * math.cos(math.pi * share))

@@ -38,12 +38,15 @@ def _evaluation(*words: str) -> dict[str, Any]:
 
 def test_on_families_never_trained_on_the_model_is_good_and_colour_with_shape_is_not() -> None:
     pytest.importorskip("pycocotools")
-    told = _evaluation("--scenes", "60", "--tuning", "40", "--seed", "404")
-    assert told["model"]["map50"] >= 0.85
+    # 180 scenes in three series. Series of 400 have a mean of .939 and a standard deviation of .006 between
+    # them, so the mean of three of 60 spreads by about .009 and .90 lies four of these below it; the series
+    # are fixed, so that the figure is the same every time.
+    told = _evaluation("--scenes", "60", "--tuning", "40", "--seed", "404", "405", "406")
+    assert told["model"]["map50"] >= 0.90
     assert told["baseline"]["map50"] < 0.30
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
+@pytest.mark.parametrize("command", ["draw", "train", "evaluate"])
 def test_each_subcommand_explains_itself_without_its_heavy_tools(command: str) -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), command, "--help"], capture_output=True, text=True, check=True)
     assert "--scenes" in done.stdout

@@ -327,12 +327,16 @@ def strap(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
 
 
 def _silhouette(rng: Rng, height: int, width: int) -> Image:
-    """Any outline: an ellipse, a polygon, a rounded rectangle, a frame."""
+    """Any outline: an ellipse, a polygon, a rounded rectangle, a frame, a bent curve, a few thick strokes."""
     mask = np.zeros((height, width), np.uint8)
-    kind = pick(rng, ["ellipse", "polygon", "block", "frame"])
+    kind = pick(rng, ["ellipse", "polygon", "block", "frame", "curve", "strokes"])
     if kind == "polygon":
         corners = _outline(rng, int(rng.integers(3, 9)), 0.3) * (0.4 * width, 0.4 * height) + (width / 2, height / 2)
         cv2.fillPoly(mask, [corners.astype(np.int32)], 255, cv2.LINE_AA)
+    elif kind == "curve":
+        cv2.fillPoly(mask, [_bent(rng, height, width)], 255, cv2.LINE_AA)
+    elif kind == "strokes":
+        _strokes(rng, mask)
     elif kind == "block":
         mask = rounded(height, width, min(height, width) * rng.uniform(0, 0.5))
     else:
@@ -343,6 +347,28 @@ def _silhouette(rng: Rng, height: int, width: int) -> Image:
         axes = (int(width * share / 2), int(height * share / 2))
         cv2.ellipse(mask, (width // 2, height // 2), axes, 0, 0, 360, 0, -1, cv2.LINE_AA)
     return mask
+
+
+def _bent(rng: Rng, height: int, width: int) -> Image:
+    """A closed curve of random harmonics, int32 [N, 2]."""
+    turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    reach = np.ones_like(turn)
+    for order in range(2, 7):
+        reach += rng.normal(0, 0.3 / order) * np.sin(order * turn + rng.uniform(0, 2 * np.pi))
+    reach /= reach.max()
+    curve = np.stack([(1 + np.cos(turn) * reach) * width, (1 + np.sin(turn) * reach) * height], 1) / 2
+    return curve.astype(np.int32)
+
+
+def _strokes(rng: Rng, mask: Image) -> None:
+    """One to four bent strokes from edge to edge, each of its own thickness."""
+    height, width = mask.shape
+    for _ in range(int(rng.integers(1, 5))):
+        points = rng.uniform((0, 0), (width, height), (3, 2))
+        t = np.linspace(0, 1, 24)[:, None]
+        way = (1 - t) ** 2 * points[0] + 2 * (1 - t) * t * points[1] + t**2 * points[2]
+        thick = max(3, int(min(height, width) * rng.uniform(0.05, 0.35)))
+        cv2.polylines(mask, [way.astype(np.int32)], False, 255, min(thick, 120), cv2.LINE_AA)
 
 
 def _mark(rng: Rng, colour: Image, ink: Colour) -> None:
@@ -370,20 +396,49 @@ def trinket(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
     """A thing of any outline, colour and thickness with any marks on it: whatever it is, none of the four."""
     height, width = _sides(rng, unit, (35, 110), (0.6, 2.1))
     mask = _silhouette(rng, height, width)
+    return _odd(rng, patterns, mask, rng.uniform(1, 16) * unit)
+
+
+def _odd(rng: Rng, patterns: Patterns, mask: Image, thickness: float) -> Sprite:
+    """Any face for the outline: one colour or a pattern, marks, keys, a rim."""
+    height, width = mask.shape
     tone = dark(rng) if chance(rng, 0.35) else any_colour(rng)
-    colour = _worn(rng, height, width, tone)
+    colour = printed(rng, patterns, height, width) if chance(rng, 0.25) else _worn(rng, height, width, tone)
     ink = contrast(tone) if chance(rng, 0.5) else any_colour(rng)
+    if chance(rng, 0.12):
+        _buttons(rng, colour, rng.uniform(0, 0.5), int(rng.integers(2, 7)), int(rng.integers(2, 6)), ink)
     for _ in range(int(rng.integers(0, 14))):
         _mark(rng, colour, ink if chance(rng, 0.7) else any_colour(rng))
     if chance(rng, 0.4):
         outline, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         cv2.drawContours(colour, outline, -1, any_colour(rng), int(rng.integers(3, 16)))
-    return _lying(rng, colour, mask, rng.uniform(1, 16) * unit)
+    return _lying(rng, colour, mask, thickness)
 
 
 def scrap(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
     """A trinket, small or stretched, lying on something else."""
     return trinket(rng, patterns, unit * rng.uniform(0.3, 0.8))
+
+
+def offcut(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
+    """A trinket's long and narrow sister, to lie across something."""
+    height, width = _sides(rng, unit, (8, 40), (2.5, 9))
+    return _odd(rng, patterns, _silhouette(rng, height, width), rng.uniform(1, 8) * unit)
+
+
+def lattice(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
+    """Strokes with the desk between them: what hides a thing in many places, each a little."""
+    height, width = _sides(rng, unit, (60, 150), (0.4, 1.6))
+    mask = np.zeros((height, width), np.uint8)
+    for _ in range(int(rng.integers(2, 7))):
+        ends = rng.uniform((0, 0), (width, height), (2, 2)).astype(int)
+        thick = max(3, int(rng.uniform(2, 9) * unit * OVERSAMPLING))
+        if chance(rng, 0.6):
+            cv2.line(mask, ends[0].tolist(), ends[1].tolist(), 255, thick, cv2.LINE_AA)
+        else:
+            radius = max(4, int(np.hypot(*(ends[0] - ends[1])) / 4))
+            cv2.circle(mask, ends[0].tolist(), radius, 255, thick, cv2.LINE_AA)
+    return _odd(rng, patterns, mask, rng.uniform(1, 8) * unit)
 
 
 # ---------------------------------------------------------------- what lies across other things
@@ -462,6 +517,71 @@ def ribbon(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
     return _lying(rng, printed(rng, patterns, height, width), np.full((height, width), 255, np.uint8), 1)
 
 
+# ---------------------------------------------------------------- drawn after the model was trained, to measure it
+
+
+def notepad(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
+    """A pad of squared paper, its wire along the top."""
+    height, width = _sides(rng, unit, (55, 95), (1.25, 1.6))
+    colour = _worn(rng, height, width, paper(rng))
+    pitch = max(6, width // 12)
+    for at in range(pitch, max(height, width), pitch):
+        cv2.line(colour, (at, 0), (at, height), (200, 180, 160), 1)
+        cv2.line(colour, (0, at), (width, at), (200, 180, 160), 1)
+    for x in range(pitch // 2, width, pitch):
+        cv2.line(colour, (x, 0), (x, height // 16), (40, 40, 40), max(2, pitch // 4))
+    return _lying(rng, colour, rounded(height, width, 4), 4 * unit)
+
+
+def cassette(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
+    """A tape cassette: a label and two hubs."""
+    width, height = _sides(rng, unit, (50, 68), (1.5, 1.65))
+    tone = dark(rng) if chance(rng, 0.6) else any_colour(rng)
+    colour = _worn(rng, height, width, tone)
+    cv2.rectangle(colour, (width // 12, height // 10), (width * 11 // 12, height * 2 // 3), any_colour(rng), -1)
+    for share in (0.32, 0.68):
+        cv2.circle(colour, (int(width * share), int(height * 0.45)), height // 9, (245, 245, 245), -1, cv2.LINE_AA)
+        cv2.circle(colour, (int(width * share), int(height * 0.45)), height // 16, (30, 30, 30), -1, cv2.LINE_AA)
+    return _lying(rng, colour, rounded(height, width, 6), 5 * unit)
+
+
+def lid(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
+    """The lid of a jar, its edge ridged."""
+    r, mask = _disc(rng, unit, (26, 44))
+    tone = any_colour(rng)
+    colour = filled(mask, tone)
+    for turn in np.linspace(0, 2 * np.pi, 48, endpoint=False):
+        ends = [(int(r + math.cos(turn) * r * k), int(r + math.sin(turn) * r * k)) for k in (0.88, 1.0)]
+        cv2.line(colour, ends[0], ends[1], shade(tone, 0.6), 2, cv2.LINE_AA)
+    cv2.circle(colour, (r, r), int(r * 0.82), shade(tone, 1.2), 3, cv2.LINE_AA)
+    return _lying(rng, colour, mask, 10 * unit)
+
+
+def beads(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
+    """A string of beads."""
+    length, r = int(rng.uniform(120, 240) * unit * OVERSAMPLING), rng.uniform(4, 9) * unit * OVERSAMPLING
+    height = int(6 * r)
+    mask, tone = np.zeros((height, length), np.uint8), any_colour(rng)
+    colour = filled(mask, tone)
+    phase = rng.uniform(0, 6)
+    for x in np.arange(r, length - r, 1.9 * r):
+        at = int(x), int(height / 2 + 1.8 * r * math.sin(x / (7 * r) + phase))
+        cv2.circle(mask, at, int(r), 255, -1, cv2.LINE_AA)
+        cv2.circle(colour, (int(at[0] - r * 0.3), int(at[1] - r * 0.3)), max(1, int(r / 3)), shade(tone, 1.6), -1)
+    return _lying(rng, colour, mask, 6 * unit)
+
+
+def comb(rng: Rng, patterns: Patterns, unit: float) -> Sprite:
+    """A comb: a back and its teeth."""
+    width, height = _sides(rng, unit, (18, 30), (4, 6))
+    mask = np.zeros((height, width), np.uint8)
+    mask[: height * 2 // 5] = 255
+    pitch = max(6, width // 36)
+    for x in range(0, width, pitch):
+        cv2.line(mask, (x, height // 3), (x, height - 1), 255, pitch // 2)
+    return _lying(rng, _worn(rng, height, width, any_colour(rng)), mask, 3 * unit)
+
+
 CLUTTER: dict[str, Maker] = {
     "box": box,
     "slate": slate,
@@ -486,14 +606,21 @@ CLUTTER: dict[str, Maker] = {
     "dial": dial,
     "tape": tape,
     "pebble": pebble,
+    "notepad": notepad,
+    "cassette": cassette,
+    "lid": lid,
 }
 OCCLUDERS: dict[str, Maker] = {
     "pen": pen,
     "cable": cable,
     "band": band,
     "scrap": scrap,
+    "offcut": offcut,
+    "lattice": lattice,
     "ruler": ruler,
     "leaf": leaf,
     "glasses": glasses,
     "ribbon": ribbon,
+    "beads": beads,
+    "comb": comb,
 }

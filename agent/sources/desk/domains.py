@@ -47,19 +47,27 @@ TRAINING = Domain(
         "strap",
         *("trinket",) * 6,
     ),
-    occluders=("pen", "cable", "band", "scrap", "scrap"),
+    occluders=("pen", "cable", "band", "scrap", "scrap", "offcut", "offcut", "lattice"),
 )
-EVALUATION = Domain(
+FIRST_EVALUATION = Domain(
     surfaces=("marble", "tiles", "terrazzo", "herringbone", "concrete"),
     lights=("blinds", "foliage", "dusk"),
     patterns=("waves", "checks", "rings", "triangles", "marbling"),
     clutter=("tray", "powerbank", "calculator", "envelope", "saucer", "dial", "tape", "pebble"),
     occluders=("ruler", "leaf", "glasses", "ribbon"),
 )
+EVALUATION = Domain(
+    surfaces=(*FIRST_EVALUATION.surfaces, "cork", "hexagons"),
+    lights=(*FIRST_EVALUATION.lights, "spots"),
+    patterns=(*FIRST_EVALUATION.patterns, "zigzag", "confetti"),
+    clutter=(*FIRST_EVALUATION.clutter, "notepad", "cassette", "lid"),
+    occluders=(*FIRST_EVALUATION.occluders, "beads", "comb"),
+)
+"""The first ones and those drawn after the bundled model was trained: nobody could have trained towards them."""
 CAMERA = Domain(
     surfaces=("planks", "veneer", "laminate", "linen", "marble", "herringbone", "concrete"),
-    lights=TRAINING.lights + EVALUATION.lights,
-    patterns=TRAINING.patterns + EVALUATION.patterns,
-    clutter=tuple(name for name in TRAINING.clutter if name != "trinket") + EVALUATION.clutter,
-    occluders=("pen", "cable", "band", *EVALUATION.occluders),
+    lights=TRAINING.lights + FIRST_EVALUATION.lights,
+    patterns=TRAINING.patterns + FIRST_EVALUATION.patterns,
+    clutter=tuple(name for name in TRAINING.clutter if name != "trinket") + FIRST_EVALUATION.clutter,
+    occluders=("pen", "cable", "band", *FIRST_EVALUATION.occluders),
 )

@@ -81,6 +81,17 @@ def dusk(rng: Rng, height: int, width: int) -> Image:
     return (cold * blend + warm * (1 - blend)) * uneven * rng.uniform(0.75, 1.05)
 
 
+def spots(rng: Rng, height: int, width: int) -> Image:
+    """Several small ceiling spots, each with an edge."""
+    y, x = rows_columns(height, width)
+    gain = np.full((height, width), rng.uniform(0.55, 0.75), np.float32)
+    for _ in range(int(rng.integers(2, 5))):
+        distance = np.hypot(x - rng.uniform(0, width), y - rng.uniform(0, height)) / height
+        gain += rng.uniform(0.2, 0.45) / (1 + np.exp((distance - rng.uniform(0.15, 0.4)) * 30))
+    lit: Image = gain[..., None] * _tint(rng, 0.1)
+    return lit
+
+
 LIGHTS: dict[str, Maker] = {
     "window": window,
     "lamp": lamp,
@@ -88,6 +99,7 @@ LIGHTS: dict[str, Maker] = {
     "blinds": blinds,
     "foliage": foliage,
     "dusk": dusk,
+    "spots": spots,
 }
 
 

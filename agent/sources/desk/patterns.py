@@ -102,6 +102,22 @@ def marbling(rng: Rng, height: int, width: int) -> Image:
     return mixed(*_two(rng), 0.5 + 0.5 * np.sin(field * rng.uniform(20, 45)))
 
 
+def zigzag(rng: Rng, height: int, width: int) -> Image:
+    u, v = _grid(height, width, rng.uniform(0, np.pi))
+    pitch = rng.uniform(14, 50)
+    folded = np.abs((v / pitch) % 2 - 1) * pitch
+    return mixed(*_two(rng), (((u + folded) / pitch) % 1 < 0.5).astype(np.float32))
+
+
+def confetti(rng: Rng, height: int, width: int) -> Image:
+    image = plain(rng, height, width)
+    for _ in range(int(rng.integers(20, 90))):
+        at = rng.uniform((0, 0), (width, height))
+        corners = cv2.boxPoints((at.tolist(), (rng.uniform(4, 14), rng.uniform(8, 26)), rng.uniform(0, 180)))
+        cv2.fillPoly(image, [corners.astype(np.int32)], any_colour(rng), cv2.LINE_AA)
+    return image
+
+
 PATTERNS: dict[str, Pattern] = {
     "plain": plain,
     "stripes": stripes,
@@ -114,4 +130,6 @@ PATTERNS: dict[str, Pattern] = {
     "rings": rings,
     "triangles": triangles,
     "marbling": marbling,
+    "zigzag": zigzag,
+    "confetti": confetti,
 }

@@ -152,6 +152,27 @@ def concrete(rng: Rng, height: int, width: int) -> Image:
     return modulated(flat(height, width, any_colour(rng, (0, 0.1), (0.4, 0.8))), field)
 
 
+def cork(rng: Rng, height: int, width: int) -> Image:
+    """Pressed cork: light and dark crumbs."""
+    crumbs = cv2.resize(rng.random((height // 6, width // 6), dtype=np.float32), (width, height), interpolation=0)
+    field = 0.72 + 0.3 * cv2.blur(crumbs, (3, 3)) + 0.2 * turbulence(rng, height, width, 14, 3)
+    return modulated(flat(height, width, hsv(rng.uniform(24, 34), rng.uniform(0.35, 0.6), 0.75)), field)
+
+
+def hexagons(rng: Rng, height: int, width: int) -> Image:
+    """Small hexagonal tiles of a few shades."""
+    side = rng.uniform(16, 34) * height / 480
+    tone = any_colour(rng, (0, 0.5), (0.3, 0.9))
+    image = flat(height, width, shade(tone, 0.6))
+    turns = np.linspace(0, 2 * np.pi, 6, endpoint=False) + np.pi / 6
+    corners = np.stack([np.cos(turns), np.sin(turns)], 1) * (side - 1.5)
+    for row, y in enumerate(np.arange(0, height + side, 1.5 * side)):
+        for x in np.arange((row % 2) * 0.866 * side, width + side, 1.732 * side):
+            colour = shade(tone, rng.uniform(0.85, 1.15))
+            cv2.fillConvexPoly(image, (corners + np.array([x, y])).astype(np.int32), colour, cv2.LINE_AA)
+    return image
+
+
 SURFACES: dict[str, Surface] = {
     "planks": planks,
     "veneer": veneer,
@@ -166,4 +187,6 @@ SURFACES: dict[str, Surface] = {
     "terrazzo": terrazzo,
     "herringbone": herringbone,
     "concrete": concrete,
+    "cork": cork,
+    "hexagons": hexagons,
 }
