@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from agent.data import to_json as to_json
     from agent.detection.decoders.base import Candidates as Candidates
     from agent.detection.decoders.base import Decoder as Decoder
+    from agent.detection.text import TextMask as TextMask
+    from agent.detection.text import draw_mask as draw_mask
+    from agent.detection.text import text_mask as text_mask
     from agent.engines.base import Engine as Engine
     from agent.engines.base import TensorSpec as TensorSpec
     from agent.errors import AgentError as AgentError
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "agent.data": ("Box", "Decision", "Detections", "Event", "Frame", "Health", "Track", "to_json"),
     "agent.detection.decoders.base": ("Candidates", "Decoder"),
+    "agent.detection.text": ("TextMask", "draw_mask", "text_mask"),
     "agent.engines.base": ("Engine", "TensorSpec"),
     "agent.errors": (
         "AgentError",

@@ -63,7 +63,7 @@ command.add_command(model_evaluate.command)
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="What the package is called: letters, digits, dot, dash, underscore.")
-@click.option("--family", help="yolox, yolov8 (YOLO11 too) or end2end. Default: what the outputs look like.")
+@click.option("--family", help="yolox, yolov8 (YOLO11 too), end2end, … Default: what the outputs look like.")
 @click.option("--labels", help="coco80, a file with a label a line, or a,b,c. Default: those in the ONNX file.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Default: int8 if quantised, else fp32.")
 @click.option("--size", metavar="WxH", callback=read_size, help="Input size, for graphs that take any.")
@@ -75,40 +75,64 @@ command.add_command(model_evaluate.command)
 @click.option("--resize", type=click.Choice(RESIZES), help="How pictures are made to fit. Default: the family's.")
 @click.option("--pad", type=click.IntRange(0, 255), help="Pixel value around a letterboxed picture.")
 @click.option("--replace", is_flag=True, help="An older package of that name makes room.")
+@click.option("--try", "picture", type=click.Path(path_type=Path), metavar="IMAGE", help="Write IMAGE with the boxes.")
+@click.option("--try-out", type=click.Path(path_type=Path), metavar="FILE.jpg", help="Where. Default: NAME-try.jpg.")
 @dir_option
 @json_option
-def add(file: Path, models: Path | None, replace: bool, as_json: bool, **wishes: Any) -> None:
+def add(
+    file: Path,
+    models: Path | None,
+    replace: bool,
+    picture: Path | None,
+    try_out: Path | None,
+    as_json: bool,
+    **wishes: Any,
+) -> None:
     """Make a package of an ONNX file.
 
-    The graph is run once; its outputs tell the family and the number of classes.
+    The graph is run once; its outputs tell the family and the number of classes. With --try a wrong guess is seen at
+    once: what the new package finds in a picture is drawn beside the ONNX file, and the package is kept.
 
     \b
-    edgewarden model add yolox_nano.onnx --name nano --labels coco80
+    edgewarden model add yolox_nano.onnx --name nano --labels coco80 --try street.jpg
     edgewarden detect photos/ --model nano --out found/
     """
+    from agent.cli.model_try import Trial
     from agent.detection.add import Wishes, add_model
     from agent.detection.model import models_dir
     from agent.engines.onnx import OnnxEngine
 
+    trial = Trial(picture, try_out, file, wishes["name"]) if picture is not None else None
     added = add_model(file, Wishes(**wishes), models or models_dir(), OnnxEngine, replace=replace)
     for note in added.notes:
         click.echo(f"note: {note}", err=True)
-    _show(_package_rows(added.package), as_json)
+    rows = _package_rows(added.package)
+    tried = {} if trial is None else trial.run(added.package)
+    _show({**rows, "try": tried} if as_json and tried else {**rows, **tried}, as_json)
 
 
 @command.command()
 @click.argument("model")
+@click.option("--size", metavar="WxH", callback=read_size, help="Input size, for graphs that take any.")
 @dir_option
 @json_option
-def inspect(model: str, models: Path | None, as_json: bool) -> None:
-    """What a package holds, or what an ONNX file shows when it is run once.
+def inspect(model: str, size: tuple[int, int] | None, models: Path | None, as_json: bool) -> None:
+    """What a package holds, or what an ONNX file is: its family, how it is fed, how sure that is, and why.
 
-    MODEL is a package's folder or name, or an ONNX file.
+    MODEL is a package's folder or name, or an ONNX file. Of a file, `certain` is what the file itself says, `likely`
+    what all known networks of its family have in common, `guess` one usual way among several.
     """
     from agent.detection.model import find_package
 
     path = Path(model)
-    _show(_graph_rows(path) if path.is_file() else _package_rows(find_package(model, models)), as_json)
+    if not path.is_file():
+        _show(_package_rows(find_package(model, models)), as_json)
+        return
+    rows = _graph_rows(path, size)
+    proposals = {} if as_json else rows.pop("proposals")
+    _show(rows, as_json)
+    for line in _proposal_lines(proposals):
+        click.echo(line)
 
 
 @command.command(name="list")
@@ -147,27 +171,37 @@ def _package_rows(package: ModelPackage) -> dict[str, Any]:
     return values
 
 
-def _graph_rows(path: Path) -> dict[str, Any]:
-    from agent.detection.add import metadata_labels, probe
-    from agent.detection.decoders.registry import recognise
+def _graph_rows(path: Path, size: tuple[int, int] | None) -> dict[str, Any]:
+    from agent.detection.inspection import inspect_graph, metadata_labels
     from agent.engines.onnx import OnnxEngine
-    from agent.errors import ModelError
 
     engine = OnnxEngine(path)
-    rows: dict[str, Any] = {
+    try:
+        seen = inspect_graph(engine, str(path), size)
+    finally:
+        engine.close()
+    return {
         "file": str(path),
         "backend": engine.backend,
         "input": engine.input._asdict(),
         "outputs": [spec._asdict() for spec in engine.outputs],
         "metadata": dict(engine.metadata),
         "labels": metadata_labels(engine.metadata),
+        "detector": seen.detector,
+        "shapes": seen.shapes,
+        "families": [match._asdict() for match in seen.families],
+        "proposals": {key: proposal._asdict() for key, proposal in seen.proposals.items()},
+        "fault": seen.fault,
     }
-    try:
-        seen = probe(engine, str(path))
-    except ModelError as error:
-        return {**rows, "families": [], "fault": str(error)}
-    matches = recognise(seen.shapes, seen.size)
-    return {**rows, "shapes": seen.shapes, "families": [match._asdict() for match in matches], "fault": None}
+
+
+def _proposal_lines(proposals: dict[str, Any]) -> list[str]:
+    """A line for each value of ``model.toml``: what, how sure, why, and the flag that says otherwise."""
+    return [
+        f"{key:9} {_shown(proposal['value'])}  [{proposal['sure']}] {proposal['why']}"
+        + (f" ({proposal['flag']})" if proposal["flag"] else "")
+        for key, proposal in proposals.items()
+    ]
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:
@@ -175,7 +209,7 @@ def _show(values: dict[str, Any], as_json: bool) -> None:
         click.echo(json.dumps(values))
         return
     for key, value in values.items():
-        for line in _lines(key, value):
+        for line in [f"fault     {value}"] if key == "fault" and value else _lines(key, value):
             click.echo(line)
 
 

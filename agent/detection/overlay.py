@@ -9,20 +9,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.data import Detections
+from agent.detection.text import draw_mask, text_row
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT_SCALE = 0.45
+EM = 14  # letters as high as the other font's
 
 
 def draw(pixels: NDArray[np.uint8], detections: Detections) -> NDArray[np.uint8]:
-    """A copy of a BGR picture with every box, its label and its score; what is surest is drawn last, on top."""
+    """A copy of a BGR picture with every box, its label and its score; what is surest is drawn last, on top.
+
+    OpenCV's own font knows ASCII alone: as soon as one label is in another script, all of the picture's are drawn
+    with a font that has them, and a label that no font has becomes the number of its class.
+    """
+    write = _write if all(label.isascii() for label in detections.labels) else _write_any
     canvas = np.array(pixels, np.uint8)
     unit = max(1.0, max(canvas.shape[:2]) / 640)
     for index in reversed(range(len(detections))):
         left, top, right, bottom = (round(float(side)) for side in detections.boxes[index])
         colour = colour_of(int(detections.class_ids[index]))
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, round(1.5 * unit))
-        text = f"{detections.labels[index]} {detections.scores[index]:.2f}"
-        _write(canvas, text, (left, top), colour, unit)
+        texts = detections.labels[index], f" {detections.scores[index]:.2f}"
+        write(canvas, texts, int(detections.class_ids[index]), (left, top), colour, unit)
     return canvas
 
 
@@ -33,12 +41,43 @@ def colour_of(class_id: int) -> tuple[int, int, int]:
 
 
 def _write(
-    canvas: NDArray[np.uint8], text: str, corner: tuple[int, int], colour: tuple[int, int, int], unit: float
+    canvas: NDArray[np.uint8],
+    texts: tuple[str, str],
+    _class_id: int,
+    corner: tuple[int, int],
+    colour: tuple[int, int, int],
+    unit: float,
 ) -> None:
     """The text on a ground of its colour above the corner, or inside the picture where there is no room above."""
-    thickness = max(1, round(unit))
-    (width, height), below = cv2.getTextSize(text, FONT, 0.45 * unit, thickness)
-    left = max(0, min(corner[0], canvas.shape[1] - width))
-    bottom = max(corner[1], height + below)
-    cv2.rectangle(canvas, (left, bottom - height - below), (left + width, bottom), colour, cv2.FILLED)
-    cv2.putText(canvas, text, (left, bottom - below // 2), FONT, 0.45 * unit, (0, 0, 0), thickness, cv2.LINE_AA)
+    text, thickness = "".join(texts), max(1, round(unit))
+    (width, height), below = cv2.getTextSize(text, FONT, FONT_SCALE * unit, thickness)
+    left, top = _ground(canvas, corner, (width, height + below), colour)
+    bottom = top + height + below - below // 2
+    cv2.putText(canvas, text, (left, bottom), FONT, FONT_SCALE * unit, (0, 0, 0), thickness, cv2.LINE_AA)
+
+
+def _write_any(
+    canvas: NDArray[np.uint8],
+    texts: tuple[str, str],
+    class_id: int,
+    corner: tuple[int, int],
+    colour: tuple[int, int, int],
+    unit: float,
+) -> None:
+    """The same for any script."""
+    mask = text_row(texts, round(EM * unit))
+    if mask is None:
+        _write(canvas, (f"class {class_id}", texts[1]), class_id, corner, colour, unit)
+        return
+    height, width = mask.alpha.shape
+    draw_mask(canvas, mask, _ground(canvas, corner, (width, height), colour), (0, 0, 0))
+
+
+def _ground(
+    canvas: NDArray[np.uint8], corner: tuple[int, int], size: tuple[int, int], colour: tuple[int, int, int]
+) -> tuple[int, int]:
+    """Fill what the text will stand on; its left and top."""
+    (width, height), (x, y) = size, corner
+    left, bottom = max(0, min(x, canvas.shape[1] - width)), max(y, height)
+    cv2.rectangle(canvas, (left, bottom - height), (left + width, bottom), colour, cv2.FILLED)
+    return left, bottom - height

@@ -62,6 +62,7 @@ def load_graph(path: Path, input_shape: tuple[int, ...]) -> Graph:
     except Exception as error:  # noqa: BLE001 - protobuf's, onnx's and the system's errors share no base class
         raise ModelError(f"{path}: not a graph that can be converted: {' '.join(str(error).split())[:300]}") from None
     _refuse_quantised(path, model)
+    _drop_constant_inputs(model)
     for index, node in enumerate(model.graph.node):
         node.name = f"{index:04d}_{node.op_type}"
     constants = _constants(model)
@@ -89,6 +90,14 @@ def _refuse_quantised(path: Path, model: Any) -> None:
             raise ModelError(
                 f"{path}: is quantised already (node {node.name} is a {node.op_type}); give the fp32 graph"
             )
+
+
+def _drop_constant_inputs(model: Any) -> None:
+    """Old exporters list every weight as an input with a default, which forbids changing its type."""
+    constant = {tensor.name for tensor in model.graph.initializer}
+    pictures = [value for value in model.graph.input if value.name not in constant]
+    del model.graph.input[:]
+    model.graph.input.extend(pictures)
 
 
 def _constants(model: Any) -> dict[str, NDArray[np.generic]]:

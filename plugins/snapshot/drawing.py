@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from agent import Box
+from agent import Box, draw_mask, text_mask
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,7 @@ ORANGE = (0, 159, 230)  # BGR; of Okabe and Ito's palette, which the colour-blin
 BLACK = (0, 0, 0)
 WHITE = (255, 255, 255)
 TEXT_HEIGHT = 0.026
+CAP_HEIGHT = 0.72  # of the em
 MIN_TEXT_PIXELS = 9
 CROP_MARGIN = 0.1
 
@@ -67,6 +68,8 @@ def jpeg(pixels: Pixels, quality: int) -> bytes:
 
 def _plate(canvas: Pixels, text: str, x: int, bottom: int, ink: Any, paper: Any) -> None:
     """Text on a filled plate whose lower left corner is at ``x, bottom``, moved so that all of it is in the picture."""
+    if not text.isascii() and _plate_any(canvas, text, (x, bottom), ink, paper):
+        return
     text = ascii_text(text)
     scale, thickness = _scale(canvas, text)
     (width, height), below = cv2.getTextSize(text, FONT, scale, thickness)
@@ -75,6 +78,23 @@ def _plate(canvas: Pixels, text: str, x: int, bottom: int, ink: Any, paper: Any)
     foot = max(height + below + 2 * pad, min(bottom, canvas.shape[0]))
     cv2.rectangle(canvas, (left, foot - height - below - 2 * pad), (left + width + 2 * pad, foot), paper, cv2.FILLED)
     cv2.putText(canvas, text, (left + pad, foot - pad - below), FONT, scale, ink, thickness, cv2.LINE_AA)
+
+
+def _plate_any(canvas: Pixels, text: str, corner: tuple[int, int], ink: Any, paper: Any) -> bool:
+    """The same for any script; False where no font has its characters."""
+    em = max(MIN_TEXT_PIXELS, TEXT_HEIGHT * min(canvas.shape[:2])) / CAP_HEIGHT
+    mask = text_mask(text, round(em))
+    if mask is None:
+        return False
+    if mask.alpha.shape[1] > 0.95 * canvas.shape[1]:
+        mask = text_mask(text, int(em * 0.95 * canvas.shape[1] / mask.alpha.shape[1])) or mask
+    height, width = mask.alpha.shape
+    pad = max(2, height // 6)
+    left = max(0, min(corner[0], canvas.shape[1] - width - 2 * pad))
+    foot = max(height + pad, min(corner[1], canvas.shape[0]))
+    cv2.rectangle(canvas, (left, foot - height - pad), (left + width + 2 * pad, foot), paper, cv2.FILLED)
+    draw_mask(canvas, mask, (left + pad, foot - height - pad // 2), ink)
+    return True
 
 
 def _scale(canvas: Pixels, text: str) -> tuple[float, int]:

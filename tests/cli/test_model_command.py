@@ -63,7 +63,8 @@ def test_an_onnx_file_is_inspected_without_a_package(graph: Path, tmp_path: Path
     shown = run_json("inspect", graph)
     assert shown["input"] == {"name": "images", "shape": [1, 3, 48, 64], "dtype": "float32"}
     assert shown["shapes"] == {"output": [1, 62, 7]}
-    assert shown["families"] == [{"family": "yolox", "classes": 2}]
+    assert shown["families"][0] == {"family": "yolox", "classes": 2}
+    assert shown["proposals"]["family"]["value"] == "yolox"
     assert run_json("inspect", classifier_graph(tmp_path / "classes.onnx"))["families"] == []
     open_size = brightness_graph(tmp_path / "open.onnx", YOLOX_2, open_size=True, batch="n")
     assert "--size" in run_json("inspect", open_size)["fault"]

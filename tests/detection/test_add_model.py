@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from graphs import brightness_graph, classifier_graph, float_value, node, save
+from numpy.typing import NDArray
 
-from agent.detection.add import Added, Wishes, add_model, metadata_labels
+from agent.detection.add import Added, Wishes, add_model
 from agent.detection.coco_labels import COCO80
+from agent.detection.decoders.base import Candidates
+from agent.detection.inspection import metadata_labels
 from agent.detection.model import load_package
 from agent.engines.onnx import OnnxEngine
 from agent.errors import EngineError, MissingModelError, ModelError
@@ -96,7 +100,9 @@ def test_the_number_of_labels_decides_between_two_families_that_fit(tmp_path: Pa
 def test_a_classifier_is_no_detector_and_the_message_says_what_one_looks_like(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as error:
         add(classifier_graph(tmp_path / "x.onnx"))
-    assert "not a detector: outputs output [1, 1000]; known families expect yolox" in str(error.value)
+    assert "not a detector: outputs output [1, 1000] (one vector of 1000: a classifier, or an embedding)" in str(
+        error.value
+    )
     assert "\n" not in str(error.value)
 
 
@@ -181,8 +187,35 @@ def test_quantised_detectors_are_added_as_int8_and_labels_read(material: Path, t
     assert (package.family, package.labels, package.variant[0].precision) == ("yolov8", COCO80, "int8")
 
 
-@pytest.mark.parametrize("name", ["ultraface_rfb_320", "nanodet_m_320", "yunet_n_320"])
-def test_families_that_are_not_known_yet_are_refused_in_one_line(material: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelError, match="not a detector: outputs") as error:
-        add_model(material / f"models/{name}.onnx", Wishes(name=name), tmp_path, OnnxEngine, replace=False)
-    assert "\n" not in str(error.value)
+class Twin:
+    """A family of a plugin: a single output ``[1, 7, 7, 7]``."""
+
+    family: ClassVar[str] = "twin"
+    needs_nms: ClassVar[bool] = True
+
+    def __init__(self, input_size: tuple[int, int], classes: int) -> None:
+        pass
+
+    @staticmethod
+    def matches(shapes: Mapping[str, Sequence[int]], input_size: tuple[int, int]) -> int | None:
+        return 0 if [tuple(shape) for shape in shapes.values()] == [(1, 7, 7, 7)] else None
+
+    def decode(self, outputs: Mapping[str, NDArray[np.generic]], min_score: float) -> list[Candidates]:
+        return []
+
+
+def test_a_plugins_family_is_known_and_what_it_is_fed_with_is_asked_for(tmp_path: Path) -> None:
+    graph = brightness_graph(tmp_path / "x.onnx", np.zeros((7, 7, 7), np.float32))
+    extra = {"twin": Twin}
+    said = Wishes(name="mine", labels="a")
+    with pytest.raises(ModelError, match=r"family twin are fed is not known here; say it: --colour rgb or bgr; --mean"):
+        add_model(graph, said, tmp_path / "models", OnnxEngine, replace=False, extra=extra)
+    assert not (tmp_path / "models").exists()
+    fed = Wishes(name="mine", labels="a", colour="rgb", mean=(0, 0, 0), scale=(1, 1, 1), resize="stretch", pad=0)
+    package = add_model(graph, fed, tmp_path / "models", OnnxEngine, replace=False, extra=extra).package
+    assert (package.family, package.input.resize) == ("twin", "stretch")
+
+
+def test_an_export_of_open_size_keeps_the_size_that_the_exporter_wrote_into_it(tmp_path: Path) -> None:
+    graph = brightness_graph(tmp_path / "x.onnx", YOLOV8_2, open_size=True, metadata={**NAMES, "imgsz": "[48, 64]"})
+    assert add(graph).package.input.size == (64, 48)
