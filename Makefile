@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test check bench mosquitto clean
+.PHONY: demo test check bench soak mosquitto clean
 
 demo: $(VENV)/.demo  ## the main job on what ships: no camera, no GPU
 	$(BIN)/edgewarden demo
@@ -21,6 +21,11 @@ check: $(VENV)/.dev  ## lint, types, structure
 
 bench: $(VENV)/.dev  ## engine floor and whole pipeline, side by side
 	$(BIN)/edgewarden bench
+
+soak: $(VENV)/.dev mosquitto  ## ten minutes of a broker and a network that fail, paho alone beside it
+	@if command -v nft >/dev/null || [ -x /usr/sbin/nft ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then :; \
+	else (apt-get update -qq && apt-get install -y -qq --no-install-recommends nftables iproute2) >/dev/null 2>&1 || true; fi
+	$(BIN)/python benchmarks/mqtt_storm.py
 
 mosquitto:  ## the broker that the tests talk to, from the distribution, where it may be installed
 	@if command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ]; then :; \

@@ -38,6 +38,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     health_interval: Annotated[float, Meta(ge=1, le=3600)] = 10.0
     snapshot: bool = True
     snapshot_quality: Annotated[int, Meta(ge=10, le=100)] = 80
+    homeassistant: bool = False
     max_snapshot_bytes: Annotated[int, Meta(ge=1024, le=64 << 20)] = 1 << 20
 
     def __post_init__(self) -> None:

@@ -69,7 +69,15 @@ class Sent:
     failure: str
 
 
-Signal = Up | Refused | Down | Sent
+@dataclass(frozen=True)
+class Received:
+    """Something came on a topic that was subscribed to."""
+
+    topic: str
+    payload: bytes
+
+
+Signal = Up | Refused | Down | Sent | Received
 
 
 class Connection:
@@ -99,6 +107,7 @@ class Connection:
         self._client.on_connect = self._on_connect
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
+        self._client.on_message = self._on_message
 
     def open(self) -> None:
         """Connect the socket and send CONNECT. OSError when nobody answers, PluginError for our own files."""
@@ -117,6 +126,10 @@ class Connection:
             message.topic, message.payload, message.qos, message.retain, self._properties(message)
         )
         return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
+
+    def subscribe(self, topic: str) -> None:
+        """Ask for a topic with QoS 1, for as long as the connection lasts."""
+        self._client.subscribe(topic, 1)
 
     def disconnect(self) -> None:
         """Say goodbye; ``Down`` follows once it is said."""
@@ -154,3 +167,6 @@ class Connection:
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         self._notify(self, Sent(mid, str(reason) if reason.is_failure else ""))
+
+    def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        self._notify(self, Received(message.topic, bytes(message.payload)))

@@ -18,9 +18,11 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass, field
 
+from paho.mqtt.client import topic_matches_sub
+
 from agent import PluginError
 from plugins.mqtt.config import MqttConfig
-from plugins.mqtt.connection import Connection, Down, Message, Refused, Sent, Signal, Up
+from plugins.mqtt.connection import Connection, Down, Message, Received, Refused, Sent, Signal, Up
 from plugins.mqtt.reconnect import STEADY, Outcome, Reconnect
 
 log = logging.getLogger(__name__)
@@ -80,6 +82,7 @@ class Link:
         self._number = 0
         self._awaited: dict[int, int] = {}
         self._unwritten: dict[int, int] = {}
+        self._handlers: dict[str, Callable[[str, bytes], None]] = {}
         self._refusal = ""
         self._next_try = 0.0
         self._said = ""
@@ -129,6 +132,10 @@ class Link:
             if mid is not None:
                 self._unwritten[mid] = size
             return mid is not None
+
+    def subscribe(self, topic: str, handler: Callable[[str, bytes], None]) -> None:
+        """Call ``handler(topic, payload)`` on the link's thread for what comes there; before ``start``."""
+        self._handlers[topic] = handler
 
     def close(self, farewell: Message, timeout: float) -> None:
         """Say the farewell, wait for what is unacknowledged up to ``timeout`` seconds, disconnect. Idempotent."""
@@ -230,6 +237,8 @@ class Link:
                 self.tell(message)
             self._unsent.extend(waiting)
             self._fill()
+        for topic in self._handlers:
+            connection.subscribe(topic)
 
     def _carry(self, connection: Connection) -> Outcome:
         """Pass acknowledgements on until the connection ends or the link closes."""
@@ -238,6 +247,8 @@ class Link:
             signal = self._next(connection, None)
             if isinstance(signal, Sent):
                 self._sent(signal)
+            elif isinstance(signal, Received):
+                self._received(signal)
             elif isinstance(signal, Down):
                 return self._lost(signal.reason.lower(), time.monotonic() - since)
         connection.disconnect()
@@ -245,6 +256,16 @@ class Link:
         while not isinstance(self._next(connection, deadline - time.monotonic()), Down | None):
             continue
         return Outcome.SERVED
+
+    def _received(self, signal: Received) -> None:
+        """A handler that fails is counted and told; the connection goes on."""
+        for topic, handler in self._handlers.items():
+            if topic_matches_sub(topic, signal.topic):
+                try:
+                    handler(signal.topic, signal.payload)
+                except Exception:
+                    self._count("handler_faults")
+                    log.exception("mqtt: a message on %s could not be dealt with", signal.topic)
 
     def _lost(self, reason: str, lasted: float) -> Outcome:
         if lasted >= STEADY:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from agent import Agent, Detections, Event, Frame, Health, PluginError, to_json
 from plugins.mqtt.config import MqttConfig, PublishArgs
 from plugins.mqtt.connection import Message
+from plugins.mqtt.discovery import Discovery, Withdrawal
+from plugins.mqtt.homeassistant import BIRTH_TOPIC
 from plugins.mqtt.link import Link
 from plugins.mqtt.security import warn_if_exposed
 from plugins.mqtt.streams import BestPictures, NewestOnly, States
@@ -36,6 +39,7 @@ class Publisher:
         self._states = States(config.health_interval)
         self._detections: NewestOnly[Detections] = NewestOnly(config.detections_rate)
         self._pictures = BestPictures()
+        self._home = self._home_assistant(agent)
         # A lasting client id: the broker drops our own dead connection, and its will, before it takes the new one.
         client_id = f"edgewarden-{escape(agent.name)}"
         self._link = Link(config, client_id, self._status("offline"), self._greeting, self._metrics.count)
@@ -44,6 +48,9 @@ class Publisher:
         """Begin to connect; returns at once."""
         if self._config.password_file:
             warn_if_exposed(self._config.password_file)
+        self._home.start(self._link.deliver)
+        if self._config.homeassistant:
+            self._link.subscribe(BIRTH_TOPIC, self._home_is_born)
         self._link.start()
 
     def close(self) -> None:
@@ -56,6 +63,7 @@ class Publisher:
         acknowledged = self._link.deliver(Message(topic, to_json(event), 1, False, JSON))
         if self._config.snapshot and frame is not None and self._pictures.is_better(event):
             self._show(event, frame)
+        self._tell_all(self._home.event(event, time.time()))
         return acknowledged
 
     def detections(self, detections: Detections) -> None:
@@ -74,6 +82,7 @@ class Publisher:
             self._link.tell(self._health(health))
         for detections in self._detections.due(time.monotonic()):
             self._tell_detections(detections)
+        self._tell_all([*self._home.health(health, time.time()), *self._home.due(time.monotonic())])
         self._metrics.gauge("connected", float(self._link.connected))
         self._metrics.gauge("unacknowledged", self._link.waiting)
 
@@ -97,7 +106,23 @@ class Publisher:
         with self._lock:
             health, cameras = self._states.health, dict(self._states.cameras)
         states = [self._camera(name, state) for name, state in cameras.items() if state]
-        return [self._status("online"), *states, *([self._health(health)] if health else [])]
+        home = self._home.greeting(time.time())
+        return [self._status("online"), *states, *([self._health(health)] if health else []), *home]
+
+    def _home_is_born(self, _topic: str, payload: bytes) -> None:
+        """Home Assistant began to listen: tell it what it may have missed. On the link's thread."""
+        if payload == b"online":
+            self._tell_all(self._home.greeting(time.time()))
+
+    def _home_assistant(self, agent: Agent) -> Discovery | Withdrawal:
+        if not self._config.homeassistant:
+            return Withdrawal(self._topics, agent.state_dir)
+        commands = bool(getattr(self._config, "commands", False))
+        return Discovery(agent.name, self._topics, agent.state_dir, commands=commands, now=time.time())
+
+    def _tell_all(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._link.tell(message)
 
     def _status(self, state: str) -> Message:
         return Message(self._topics.status, state.encode(), 1, True)
