@@ -5,12 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test check bench soak mosquitto clean
+.PHONY: demo test check bench soak debian clean
 
 demo: $(VENV)/.demo  ## the main job on what ships: no camera, no GPU
 	$(BIN)/edgewarden demo
 
-test: $(VENV)/.dev mosquitto  ## all tests
+test: $(VENV)/.dev debian  ## all tests
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.dev  ## lint, types, structure
@@ -22,17 +22,23 @@ check: $(VENV)/.dev  ## lint, types, structure
 bench: $(VENV)/.dev  ## engine floor and whole pipeline, side by side
 	$(BIN)/edgewarden bench
 
-soak: $(VENV)/.dev mosquitto  ## ten minutes of a broker and a network that fail, paho alone beside it
-	@if command -v nft >/dev/null || [ -x /usr/sbin/nft ] || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then :; \
-	else (apt-get update -qq && apt-get install -y -qq --no-install-recommends nftables iproute2) >/dev/null 2>&1 || true; fi
+soak: $(VENV)/.dev debian  ## ten minutes of a broker and a network that fail, paho alone beside it
 	$(BIN)/python benchmarks/mqtt_storm.py
 
-mosquitto:  ## the broker that the tests talk to, from the distribution, where it may be installed
-	@if command -v mosquitto >/dev/null || [ -x /usr/sbin/mosquitto ]; then :; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		(apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto mosquitto-clients) >/dev/null 2>&1 \
-		|| echo "mosquitto could not be installed: the tests that need a broker will skip, saying so"; \
-	else echo "no mosquitto here (apt-get install mosquitto mosquitto-clients): the tests that need a broker will skip, saying so"; fi
+# What the tests talk to, from the distribution: a broker, FFmpeg, an RTSP server, an OpenCV with GStreamer, packet loss.
+DEBIAN := mosquitto mosquitto-clients ffmpeg nftables iproute2 python3-opencv python3-gi gir1.2-gst-rtsp-server-1.0 \
+	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
+
+debian:  ## Debian's packages that the tests need, where they may be installed
+	@command -v dpkg-query >/dev/null || { echo "not Debian: tests that need $(DEBIAN) may skip, saying so"; exit 0; }; \
+	missing=""; for package in $(DEBIAN); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ]; then \
+		echo "installing for the tests:$$missing"; \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing) \
+			>/dev/null 2>&1 || echo "some could not be installed: the tests that need them will skip, saying so"; \
+	else echo "apt-get install$$missing: the tests that need them will skip, saying so"; fi
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "edgewarden needs Python 3.10 or newer; set PYTHON=python3.11, say"; exit 1; }

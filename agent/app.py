@@ -37,7 +37,7 @@ from agent.precision.usable import Judged, judged
 from agent.service import notify
 from agent.sources.base import Source
 from agent.sources.capture import Capture
-from agent.sources.factory import SourceOptions, open_source
+from agent.sources.factory import BUILT_IN, SourceOptions, open_source
 from agent.tracking.events import Events
 from agent.tracking.pictures import BestPictures
 from agent.tracking.tracker import Tracker
@@ -107,6 +107,8 @@ class App:
             entry_points=self._entry_points,
         )
         self.host.load()
+        for scheme in set(self.host.sources) & set(BUILT_IN):
+            log.warning("a plugin registers %s://, which is built in: its cameras go to the built-in source", scheme)
         self.detector = build_detector(config.model, self.host.decoders)
         stack.callback(self.detector.close)
         wake = threading.Event()
@@ -315,6 +317,11 @@ def build_source(camera: CameraConfig, factories: Mapping[str, Callable[[str], S
         password=read_secret(camera.password_file, f"camera {camera.name}") if camera.password_file else None,
         fps=camera.fps,
         stall_after=camera.stall_after,
+        size=camera.size,
+        format=camera.format,
+        controls={str(name): value for name, value in camera.controls.items()},
+        sensor_mode=camera.sensor_mode,
+        hardware_decode=camera.hardware_decode,
     )
     return open_source(camera.source, options=options, factories=factories)
 

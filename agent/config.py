@@ -36,6 +36,26 @@ Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x
 RESERVED_NODE_NAMES = frozenset({"all"})
 
 
+ControlName = Literal[
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+    "gain",
+    "gamma",
+    "sharpness",
+    "backlight",
+    "auto_exposure",
+    "exposure",
+    "auto_white_balance",
+    "white_balance",
+    "autofocus",
+    "focus",
+    "zoom",
+]
+"""What a local camera may be told; the same names as in ``agent.sources.v4l2_modes.CONTROLS`` (a test holds it)."""
+
+
 class AgentConfig(Struct, frozen=True, kw_only=True):
     """``[agent]``"""
 
@@ -75,6 +95,11 @@ class CameraConfig(Struct, frozen=True, kw_only=True):
     max_age: Positive = 1.0
     stall_after: Positive = 5.0
     rotate: Literal[0, 90, 180, 270] = 0
+    size: tuple[Count, Count] | None = None
+    format: Literal["auto", "mjpeg", "yuyv", "h264", "nv12", "grey"] = "auto"
+    controls: dict[ControlName, float] = {}
+    sensor_mode: Annotated[int, Meta(ge=0)] | None = None
+    hardware_decode: bool = True
 
 
 class TrackerConfig(Struct, frozen=True, kw_only=True):

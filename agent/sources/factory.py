@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.errors import SourceError
 from agent.sources.address import redact as redact
 from agent.sources.address import scheme_of
 from agent.sources.base import Source
+from agent.sources.v4l2_modes import Format
 
 STREAMS = ("rtsp", "rtsps", "http", "https")
-BUILT_IN = ("synthetic", *STREAMS)
-LATER = ("csi", "gst")
+BUILT_IN = ("synthetic", "csi", "gst", *STREAMS)
 DEVICES = ("/dev/video", "/dev/v4l/")
 
 
@@ -21,14 +21,20 @@ DEVICES = ("/dev/video", "/dev/v4l/")
 class SourceOptions:
     """What may be said about a source beside its address.
 
-    ``username``, ``password``: of a stream. ``fps``: pictures a second of a folder of images. ``stall_after``:
-    seconds after which a stream that sends nothing is given up.
+    ``username``, ``password``: of a stream. ``fps``: pictures a second, of a folder of images, and what a local camera
+    is asked for. ``stall_after``: seconds after which a stream that sends nothing is given up. ``size``, ``format``,
+    ``controls``, ``sensor_mode``: of a local camera. ``hardware_decode``: let the video decoder of the board work.
     """
 
     username: str | None = None
     password: str | None = None
     fps: float | None = None
     stall_after: float = 5.0
+    size: tuple[int, int] | None = None
+    format: Format = "auto"
+    controls: Mapping[str, float] = field(default_factory=dict)
+    sensor_mode: int | None = None
+    hardware_decode: bool = True
 
     def __repr__(self) -> str:
         """Without the secrets, so that it may be logged."""
@@ -46,9 +52,9 @@ def open_source(
 ) -> Source:
     """The source that ``spec`` names; it is opened by its ``open()``.
 
-    ``spec``: ``/dev/video0``, ``/dev/v4l/by-id/…``, ``rtsp://…``, ``http://…``, ``synthetic://desk``, an image, a
-    folder, a video file, or ``scheme://…`` of a plugin in ``factories``, which is called with the whole string. Raises
-    SourceError when nothing knows the scheme.
+    ``spec``: ``/dev/video0``, ``/dev/v4l/by-id/…``, ``csi://0``, ``gst:PIPELINE``, ``rtsp://…``, ``http://…``,
+    ``synthetic://desk``, an image, a folder, a video file, or ``scheme://…`` of a plugin in ``factories``, which is
+    called with the whole string. Raises SourceError when nothing knows the scheme.
     """
     scheme = "gst" if spec.startswith("gst:") else scheme_of(spec)
     factories = factories or {}
@@ -58,22 +64,36 @@ def open_source(
         return _synthetic(spec)
     if scheme in factories:
         return factories[scheme](spec)
-    if scheme in LATER:
-        raise SourceError(
-            f"{redact(spec)}: GStreamer and CSI cameras are not supported in this version; use an rtsp:// URL"
-        )
+    if scheme in ("gst", "csi"):
+        return _gstreamer(spec, options)
     if scheme:
         known = ", ".join(f"{name}://" for name in sorted({*BUILT_IN, *factories}))
         raise SourceError(
             f"{redact(spec)}: unknown kind of source {scheme}://; known: {known}, /dev/video0, a file, a folder"
         )
-    return _device(spec) if spec.startswith(DEVICES) else _file(Path(spec).expanduser(), options)
+    return _device(spec, options) if spec.startswith(DEVICES) else _file(Path(spec).expanduser(), options)
 
 
 def _stream(url: str, options: SourceOptions) -> Source:
     from agent.sources.stream import StreamCamera
 
-    return StreamCamera(url, username=options.username, password=options.password, timeout=options.stall_after)
+    return StreamCamera(
+        url,
+        username=options.username,
+        password=options.password,
+        timeout=options.stall_after,
+        hardware_decode=options.hardware_decode,
+    )
+
+
+def _gstreamer(spec: str, options: SourceOptions) -> Source:
+    from agent.sources.gstreamer import GStreamerCamera, csi_pipeline, sensor_of
+
+    if spec.startswith("gst:"):
+        return GStreamerCamera(spec.removeprefix("gst:"), shown=spec)
+    pipeline = csi_pipeline(sensor_of(spec), options.size, options.fps, options.sensor_mode)
+    advice = "look at `gst-inspect-1.0 nvarguscamerasrc`, `systemctl status nvargus-daemon` and the camera's cable"
+    return GStreamerCamera(pipeline, shown=spec, advice=advice)
 
 
 def _synthetic(uri: str) -> Source:
@@ -82,10 +102,10 @@ def _synthetic(uri: str) -> Source:
     return SyntheticDesk(uri)
 
 
-def _device(path: str) -> Source:
+def _device(path: str, options: SourceOptions) -> Source:
     from agent.sources.v4l2 import V4l2Camera
 
-    return V4l2Camera(path)
+    return V4l2Camera(path, size=options.size, fps=options.fps, format=options.format, controls=options.controls)
 
 
 def _file(path: Path, options: SourceOptions) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
@@ -10,7 +11,13 @@ from agent.sources.address import redact, with_credentials
 from agent.sources.opencv import OpenCvSource, ffmpeg_or_any, silence
 from agent.sources.probe import diagnose
 
+log = logging.getLogger(__name__)
+
 LEAST_TIMEOUT = 1.0
+LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|max_delay;500000|analyzeduration;1000000"
+"""TCP, since a lost packet of UDP is a torn picture; nothing is kept that need not be, and the stream is looked into
+for a second, not for five. Microseconds."""
+DECODERS = {0: "in software", 2: "by VAAPI", 3: "by Media SDK"}
 BACKLOG_AT_MOST = 100
 AT_ONCE = 0.003
 
@@ -18,37 +25,60 @@ AT_ONCE = 0.003
 class StreamCamera(OpenCvSource):
     """A live stream. ``username`` and ``password`` go into the URL percent-encoded; messages show neither.
 
-    ``timeout``: seconds after which opening, and waiting for a picture, fail.
+    ``timeout``: seconds after which opening, and waiting for a picture, fail. ``hardware_decode``: use the board's
+    video decoder where FFmpeg finds one.
     """
 
     def __init__(
-        self, url: str, *, username: str | None = None, password: str | None = None, timeout: float = 5.0
+        self,
+        url: str,
+        *,
+        username: str | None = None,
+        password: str | None = None,
+        timeout: float = 5.0,
+        hardware_decode: bool = True,
     ) -> None:
         super().__init__()
         self.shown = redact(url)
         self._url = with_credentials(url, username, password)
         self._milliseconds = int(max(LEAST_TIMEOUT, timeout) * 1000)
         self._backlog = False
+        self._hardware = hardware_decode
 
     def open(self) -> None:
         """Connect. Raises SourceError that says why, as far as the server tells."""
         silence()
         # FFmpeg's options come to OpenCV by the environment alone; those of RTSP mean nothing to other inputs.
-        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_transport;tcp")
-        if not self.connect(self._url, ffmpeg_or_any(), self._timeouts()):
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", LOW_LATENCY)
+        if not self._connect():
             self.close()
             reason = diagnose(self._url, credentials="@" in self._url)
             raise SourceError(f"{self.shown}: cannot be opened: {reason}")
         self._backlog = True
 
-    def _timeouts(self) -> list[int]:
+    def _connect(self) -> bool:
+        """With the board's video decoder where there is one, else without."""
         import cv2
 
-        names = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
+        hardware = [cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_ANY] if self._hardware else []
+        backend, parameters = ffmpeg_or_any(), self._parameters()
+        if hardware and parameters and self.connect(self._url, backend, parameters + hardware):
+            used = int(self.property(cv2.CAP_PROP_HW_ACCELERATION))
+            log.info("%s: decoded %s", self.shown, DECODERS.get(used, f"by hardware ({used})"))
+            return True
+        return self.connect(self._url, backend, parameters)
+
+    def _parameters(self) -> list[int]:
+        import cv2
+
         # Only FFmpeg (and GStreamer from 4.9) knows them, and an unknown parameter fails the open.
-        return (
-            [value for name in names for value in (name, self._milliseconds)] if ffmpeg_or_any() != cv2.CAP_ANY else []
-        )
+        if ffmpeg_or_any() == cv2.CAP_ANY:
+            return []
+        names = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
+        timeouts = [value for name in names for value in (name, self._milliseconds)]
+        # FFmpeg decodes a picture on each of its threads, so each further thread is one more picture of delay.
+        threads = getattr(cv2, "CAP_PROP_N_THREADS", None)
+        return timeouts if threads is None else [*timeouts, threads, 1]
 
     def grab(self) -> bool:
         """Wait for the next picture. Raises SourceError when the stream ends or stalls."""

@@ -69,9 +69,9 @@ def test_an_unknown_scheme_lists_what_is_known_and_hides_the_secret() -> None:
     assert "S3cr" not in str(caught.value)
 
 
-@pytest.mark.parametrize("address", ["csi://0", "gst:videotestsrc ! appsink"])
-def test_what_this_version_cannot_do_is_said(address: str) -> None:
-    with pytest.raises(SourceError, match="not supported in this version"):
+@pytest.mark.parametrize("address", ["csi://", "csi://front", "csi://0/1"])
+def test_a_csi_camera_is_known_by_its_number_alone(address: str) -> None:
+    with pytest.raises(SourceError, match="write csi://0 for the first"):
         open_source(address)
 
 
