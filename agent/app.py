@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import CameraConfig, Config, ModelConfig, read_secret
+from agent.control import Control
 from agent.data import CameraHealth, Frame, Health, to_json
 from agent.detection.decoders.base import Decoder
 from agent.detection.detector import Detector
@@ -25,7 +26,8 @@ from agent.detection.engine_set import EngineSet, load_within
 from agent.detection.model import ModelPackage, Variant, find_package
 from agent.engines.onnx import OnnxEngine, backend_name
 from agent.engines.store import SpeedStore
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
+from agent.governor.limits import Rung
 from agent.governor.monitor import Monitor
 from agent.governor.sensors import HostSensor, Reading
 from agent.host.clock import is_synced
@@ -56,6 +58,7 @@ class App:
     """The daemon. ``start``, then ``wait``, then ``stop``; or as a context manager, which does the first and last.
 
     ``stop_event`` set from outside (a signal) ends ``wait``. ``max_frames`` ends the run after so many inferences.
+    ``load`` reads the configuration again when a reload is asked for.
     Raises ConfigError, ModelError, EngineError and AgentError from ``start``; a missing live camera never ends it.
     """
 
@@ -66,8 +69,11 @@ class App:
         stop_event: threading.Event | None = None,
         max_frames: int | None = None,
         entry_points: Any = None,
+        load: Callable[[], Config] | None = None,
     ) -> None:
         self.config = config
+        self.reloaded: Config | None = None
+        self._load = load
         self._stop_event = stop_event or threading.Event()
         self._max_frames = max_frames
         self._entry_points = entry_points
@@ -122,6 +128,8 @@ class App:
             wake=wake,
             max_frames=self._max_frames,
         )
+        self.control = Control(self.pipeline, self._ladder(), self._ask_reload, self.host.offer_decision)
+        self.host.provide(self.control.commands())
         self.monitor = Monitor({"host": HostSensor(), **self.host.sensors}, self._tick)
         self.host.start()
         stack.callback(self._stop_host)
@@ -135,6 +143,32 @@ class App:
             lane.capture.start()
             stack.callback(lane.capture.stop, 3.0)
 
+    def _ladder(self) -> list[Rung]:
+        """As configured; by default the one rung of the precision in use, at full rate. Raises ConfigError."""
+        rungs = [Rung(rung.precision, rung.rate) for rung in self.config.governor.ladder]
+        for number, rung in enumerate(rungs):
+            if rung.precision not in self.detector.precisions:
+                known = ", ".join(f"{name}: {why}" for name, why in self.detector.told.items())
+                raise ConfigError(f"governor.ladder[{number}].precision: {rung.precision} cannot be used ({known})")
+        return rungs or [Rung(self.detector.precision, None)]
+
+    def _ask_reload(self) -> None:
+        """Check the configuration anew, and have ``wait`` return so that the caller may start with it.
+
+        Raises ConfigError for a wrong file, or when nobody can reload; then nothing changes.
+        """
+        if self._load is None:
+            raise ConfigError("reload: this agent was started without a file to read again")
+        self.reloaded = self._load()
+
+    def reload(self) -> None:
+        """The same on behalf of a signal: a wrong file is logged, and nothing changes."""
+        try:
+            self._ask_reload()
+        except AgentError as error:
+            for line in str(error).splitlines():
+                log.error("reload refused: %s", line)
+
     def _dispatch(self) -> None:
         try:
             self.pipeline.run()
@@ -144,12 +178,13 @@ class App:
             self._ended.set()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Return when every recording has ended, ``seconds`` have passed or ``stop_event`` is set.
+        """Return when every recording has ended, ``seconds`` have passed, ``stop_event`` is set, or a reload was asked
+        for: then ``reloaded`` holds the new configuration.
 
         ``problem()`` then says whether anything went wrong.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        while not (self._ended.is_set() or self._stop_event.is_set()):
+        while not (self._ended.is_set() or self._stop_event.is_set() or self.reloaded is not None):
             rest = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
             if rest <= 0:
                 break
@@ -209,6 +244,9 @@ class App:
             queues=self.host.queues(),
             plugins=self.host.statuses(),
             log=self.log.health(),
+            rung=self.control.decision.rung,
+            rate=self.control.decision.rate,
+            reason=self.control.decision.reason,
             precision=self.detector.precision,
             precisions=self.detector.told,
         )
@@ -365,8 +403,8 @@ def camera_health(lane: Lane, now: float) -> CameraHealth:
     """One camera's state for ``health``."""
     status = lane.capture.status(now)
     return CameraHealth(
-        state=status.state,
-        reason=status.reason,
+        state="paused" if lane.paused and status.state in ("up", "starting") else status.state,
+        reason=status.reason or ("by command" if lane.paused else ""),
         fps=round(lane.fps(now), 2),
         frame_age_ms=None if lane.last_age_ms is None else round(lane.last_age_ms, 1),
         **camera_counts(lane, now),

@@ -110,6 +110,19 @@ class TrackerConfig(Struct, frozen=True, kw_only=True):
     confirm_score: Fraction = 0.6
 
 
+class RungConfig(Struct, frozen=True, kw_only=True):
+    """One step of ``[governor] ladder``; ``rate``: inferences a second in all."""
+
+    precision: Literal["fp32", "fp16", "int8", "mixed"] = "fp32"
+    rate: Positive | None = None
+
+
+class GovernorConfig(Struct, frozen=True, kw_only=True):
+    """``[governor]``. ``ladder``: the best rung first; by default one, the model's precision at full rate."""
+
+    ladder: tuple[RungConfig, ...] = ()
+
+
 class LogConfig(Struct, frozen=True, kw_only=True):
     """``[log]``: the event log."""
 
@@ -124,6 +137,7 @@ class Config(Struct, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     camera: tuple[CameraConfig, ...] = ()
     tracker: TrackerConfig = TrackerConfig()
+    governor: GovernorConfig = GovernorConfig()
     log: LogConfig = LogConfig()
     plugins: dict[str, dict[str, Any]] = {}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 EventKind = Literal["start", "update", "end"]
-CameraState = Literal["starting", "up", "down", "frozen", "black", "ended"]
+CameraState = Literal["starting", "up", "down", "frozen", "black", "ended", "paused"]
 
 SCHEMA_VERSION = 1
 

@@ -16,9 +16,9 @@ from typing import Protocol
 import msgspec
 
 from agent.config import CameraConfig
-from agent.data import Detections, Event, Frame
+from agent.data import Decision, Detections, Event, Frame
 from agent.detection.engine_set import EngineSet, Open
-from agent.errors import AgentError
+from agent.errors import AgentError, EngineError
 from agent.sources.capture import Capture
 from agent.tracking.events import Events
 from agent.tracking.tracker import Tracker
@@ -52,6 +52,7 @@ class Lane:
         # Frame by frame is for recordings; what a live camera saw grows old.
         self.realtime = config.realtime or capture.source.live
         self.turn = 0.0
+        self.paused = False
         self.finished = False
         self.last_age_ms: float | None = None
         self.recent: deque[float] = deque(maxlen=64)
@@ -62,7 +63,14 @@ class Lane:
         return self.config.name
 
     def fresh(self, now: float) -> Frame | None:
-        """The newest frame not yet taken, unless it is older than ``max_age``: such a one is counted and let go."""
+        """The newest frame not yet taken, unless it is older than ``max_age``: such a one is counted and let go.
+
+        None of a paused camera; its frames go by, and those of a recording that is read frame by frame wait.
+        """
+        if self.paused:
+            if self.realtime:
+                self.capture.take()
+            return None
         frame = self.capture.take()
         if frame is None:
             return None
@@ -116,12 +124,28 @@ class Pipeline:
         self._stop = threading.Event()
         self._open: deque[tuple[Lane, Frame, Open]] = deque()
         self._turn = 0.0
+        self._aimed: Decision | None = None
+        self._rate: float | None = None
+        self._due = 0.0
         self._tended = 0.0
         self._submitted = 0
 
     def stop(self) -> None:
         """Finish what was begun, end every open event, return from ``run``. Safe from any thread."""
         self._stop.set()
+        self._wake.set()
+
+    def pause(self, camera: str | None, paused: bool) -> list[str]:
+        """Infer no frames of a camera (None: of any), or go on with its newest; the cameras concerned. Any thread."""
+        chosen = [lane for lane in self.lanes if camera is None or lane.name == camera]
+        for lane in chosen:
+            lane.paused = paused
+        self._wake.set()
+        return [lane.name for lane in chosen]
+
+    def aim(self, decision: Decision) -> None:
+        """The precision and the rate that hold from the next frame on. Safe from any thread."""
+        self._aimed = decision
         self._wake.set()
 
     def run(self) -> None:
@@ -134,7 +158,7 @@ class Pipeline:
                 if self._open:
                     self._dispatch()
                 else:
-                    self._wake.wait(IDLE_WAIT)
+                    self._wake.wait(self._idle_wait())
             while self._open:
                 self._dispatch()
         finally:
@@ -148,12 +172,36 @@ class Pipeline:
         """Whether no further frame is to be submitted."""
         return self._stop.is_set() or (self._max_frames is not None and self._submitted >= self._max_frames)
 
+    def _idle_wait(self) -> float:
+        """Until a frame comes, but not past the moment when the rate allows the next one that may be there already."""
+        rest = self._due - self._clock() if self._rate is not None else 0.0
+        return min(IDLE_WAIT, rest) if rest > 0 else IDLE_WAIT
+
+    def _take_aim(self) -> None:
+        """What was decided holds now: this is between two frames."""
+        decision, self._aimed = self._aimed, None
+        if decision is None:
+            return
+        self._rate = decision.rate
+        if decision.precision != self._detector.precision:
+            try:
+                self._detector.use(decision.precision)
+            except EngineError as error:
+                log.warning("%s", error)
+
+    def _rate_allows(self) -> bool:
+        return self._rate is None or self._clock() >= self._due
+
     def _fill(self) -> None:
-        """Submit newest frames until every slot of the engine is taken."""
-        while len(self._open) < self._detector.slots and not self._is_enough():
+        """Submit newest frames until every slot of the engine is taken, or the rate is reached."""
+        self._take_aim()
+        while len(self._open) < self._detector.slots and not self._is_enough() and self._rate_allows():
             chosen = self._choose()
             if chosen is None:
                 return
+            if self._rate is not None:
+                # From the moment it was due, so that the mean is the rate; a pause is not made up for.
+                self._due = max(self._due, self._clock() - 1.0 / self._rate) + 1.0 / self._rate
             lane, frame = chosen
             self._open.append((lane, frame, self._detector.submit([frame])))
             self._submitted += 1

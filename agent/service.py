@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -25,6 +25,16 @@ def notify(*lines: str) -> bool:
         except OSError:
             return False
     return True
+
+
+@contextlib.contextmanager
+def reload_on_signal(reload: Callable[[], None]) -> Iterator[None]:
+    """Within the block SIGHUP calls ``reload``, on the main thread."""
+    before = signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @contextlib.contextmanager

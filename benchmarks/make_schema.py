@@ -16,8 +16,11 @@ from typing import Any
 
 import msgspec
 
+from agent.control import CameraArgs, LimitArgs, NoArgs
 from agent.data import SCHEMA_VERSION, Box, Detections, Event, Health
 from plugins.alert.rules import AlertMessage
+from plugins.mqtt.commands import Id
+from plugins.mqtt.config import SnapshotArgs
 from plugins.mqtt.occupancy import Occupancy
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schema" / f"v{SCHEMA_VERSION}"
@@ -33,13 +36,43 @@ ARRAYS: dict[str, Any] = {
 
 def payloads() -> dict[str, tuple[str, type[msgspec.Struct]]]:
     """By name of the file: the topic below ``<base>/<node>`` and the struct."""
-    return {
+    told: dict[str, tuple[str, type[msgspec.Struct]]] = {
         "event": ("camera/<name>/events", Event),
         "detections": ("camera/<name>/detections", wire(Detections)),
         "occupancy": ("camera/<name>/occupancy", Occupancy),
         "health": ("health", Health),
         "alert": ("alerts", AlertMessage),
+        "command-result": ("command/<name>/result", CommandResult),
     }
+    return told | {f"command-{name}": (f"command/{name}", command(name, struct)) for name, struct in COMMANDS.items()}
+
+
+COMMANDS: dict[str, type[msgspec.Struct]] = {
+    "ping": NoArgs,
+    "snapshot": SnapshotArgs,
+    "pause": CameraArgs,
+    "resume": CameraArgs,
+    "limit": LimitArgs,
+    "reload": NoArgs,
+}
+
+
+class CommandResult(msgspec.Struct):
+    """The answer to a command: its ``id`` (null for what was no command), whether it was done, else why not. What else
+    stands in it is the command's own."""
+
+    id: str | None
+    ok: bool
+    error: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def command(name: str, struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """The arguments with the id that every command has beside them."""
+    own: list[Any] = [(field.name, field.type, field.default) for field in msgspec.structs.fields(struct)]
+    fields: list[Any] = [("id", Id), *own]
+    return msgspec.defstruct(
+        f"Command_{name}", fields, kw_only=True, forbid_unknown_fields=True, namespace={"__doc__": struct.__doc__}
+    )
 
 
 def wire(struct: type[msgspec.Struct]) -> type[msgspec.Struct]:
@@ -64,12 +97,17 @@ def schema(name: str, topic: str, struct: type[msgspec.Struct]) -> dict[str, Any
     document = {
         "$schema": DIALECT,
         "$id": f"urn:edgewarden:v{SCHEMA_VERSION}:{name}",
-        **_sent(main),
-        "$comment": f"published on <base>/<node>/{topic}; generated, do not edit",
+        **(_plain(main) if name.startswith("command-") else _sent(main)),
+        "$comment": f"on <base>/<node>/{topic}; generated, do not edit",
     }
     if parts:
         document["$defs"] = {key: _sent(part) for key, part in sorted(parts.items())}
     return document
+
+
+def _plain(part: dict[str, Any]) -> dict[str, Any]:
+    """With the description in one paragraph."""
+    return {**part, "description": " ".join(part["description"].split())}
 
 
 def _sent(part: dict[str, Any]) -> dict[str, Any]:

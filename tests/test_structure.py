@@ -15,6 +15,7 @@ LAYERS = [
     {"detection"},
     {"precision"},
     {"pipeline"},
+    {"control"},
     {"app", "testing"},
     {"cli"},
 ]

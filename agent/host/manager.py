@@ -74,6 +74,7 @@ class Host:
         self._workers: dict[str, Worker] = {}
         self._handles: dict[str, Handle] = {}
         self._commands: dict[str, tuple[str, type[msgspec.Struct], Callable[[Any], dict[str, Any]]]] = {}
+        self._own: Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], dict[str, Any]]]] = {}
         self._durable = False
         self.sources: dict[str, Any] = {}
         self.engines: dict[str, Any] = {}
@@ -100,6 +101,13 @@ class Host:
         self._gate = Gate(hooks, Mark(self._state_dir / "dispatcher.mark"))
         for plugin in well:
             self._workers[plugin.name] = self._worker(plugin)
+
+    def provide(self, commands: Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], dict[str, Any]]]]) -> None:
+        """The daemon's own commands: struct of the arguments and handler, by name. They run on the caller's thread, and
+        no plugin's command takes their names. Before ``start``."""
+        self._own = commands
+        for name in set(commands) & set(self._commands):
+            log.warning("plugin %s: its command %s is the daemon's own and stays so", self._commands[name][0], name)
 
     def start(self) -> None:
         """Start every plugin's thread."""
@@ -194,6 +202,8 @@ class Host:
         """Ask a command's owner. The Future fails with PluginError (nobody owns it, or cannot now) or ConfigError."""
         if name in self._provided:
             return _answered(lambda: self._provided[name](dict(payload)))
+        if name in self._own:
+            return _answered(lambda: self._obey(name, payload))
         try:
             owner, arguments, handler = self._prepared(name, payload)
         except Exception as error:  # noqa: BLE001 - the struct is a plugin's: whatever it raises becomes the Future's
@@ -202,12 +212,20 @@ class Host:
             return refused
         return self._workers[owner].command(name, handler, arguments)
 
+    def _obey(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+        struct, handler = self._own[name]
+        arguments, faults = read_struct(struct, payload, f"command {name}")
+        if arguments is None:
+            raise ConfigError(faults)
+        return handler(arguments)
+
     def _prepared(
         self, name: str, payload: Mapping[str, Any]
     ) -> tuple[str, msgspec.Struct, Callable[[Any], dict[str, Any]]]:
         """A command's owner, arguments and handler. Raises PluginError or ConfigError."""
         if name not in self._commands:
-            raise PluginError(f"command {name}: nobody owns it{did_you_mean(name, self._commands)}")
+            known = {**self._commands, **self._own}
+            raise PluginError(f"command {name}: nobody owns it{did_you_mean(name, known)}")
         owner, struct, handler = self._commands[name]
         arguments, faults = read_struct(struct, payload, f"command {name}")
         if arguments is None:

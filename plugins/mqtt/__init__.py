@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agent import hookimpl
-from plugins.mqtt.config import MqttConfig, PublishArgs
+from plugins.mqtt.config import MqttConfig, PublishArgs, SnapshotArgs
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -25,6 +25,7 @@ class Mqtt:
     @hookimpl
     def register_commands(self, register: Callable[[str, type, Callable[[Any], dict[str, Any]]], None]) -> None:
         register("mqtt.publish", PublishArgs, self._publish)
+        register("snapshot", SnapshotArgs, lambda args: self._open().snapshot(args))
 
     @hookimpl
     def startup(self, agent: Agent, config: MqttConfig) -> None:

@@ -26,7 +26,8 @@ IN_FLIGHT = 100
 
 @dataclass(frozen=True)
 class Message:
-    """What is published; ``about`` becomes user properties and ``content_type`` stands beside it on MQTT 5."""
+    """What is published. On MQTT 5 ``about`` becomes user properties, ``content_type`` stands beside it, and a broker
+    forgets it after ``expiry`` seconds (0: never)."""
 
     topic: str
     payload: bytes
@@ -34,6 +35,7 @@ class Message:
     retain: bool = False
     content_type: str = ""
     about: tuple[tuple[str, str], ...] = ()
+    expiry: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Received:
 
     topic: str
     payload: bytes
+    retained: bool = False
 
 
 Signal = Up | Refused | Down | Sent | Received
@@ -145,12 +148,14 @@ class Connection:
                 return  # closed already, which is what was wanted
 
     def _properties(self, message: Message) -> Properties | None:
-        if self.version != 5 or not (message.content_type or message.about):
+        if self.version != 5 or not (message.content_type or message.about or message.expiry):
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if message.content_type:
             properties.ContentType = message.content_type
             properties.PayloadFormatIndicator = int(message.content_type == "application/json")
+        if message.expiry:
+            properties.MessageExpiryInterval = message.expiry
         if message.about:
             properties.UserProperty = list(message.about)
         return properties
@@ -169,4 +174,4 @@ class Connection:
         self._notify(self, Sent(mid, str(reason) if reason.is_failure else ""))
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
-        self._notify(self, Received(message.topic, bytes(message.payload)))
+        self._notify(self, Received(message.topic, bytes(message.payload), bool(message.retain)))

@@ -82,7 +82,7 @@ class Link:
         self._number = 0
         self._awaited: dict[int, int] = {}
         self._unwritten: dict[int, int] = {}
-        self._handlers: dict[str, Callable[[str, bytes], None]] = {}
+        self._handlers: dict[str, Callable[[Received], None]] = {}
         self._refusal = ""
         self._next_try = 0.0
         self._said = ""
@@ -133,8 +133,8 @@ class Link:
                 self._unwritten[mid] = size
             return mid is not None
 
-    def subscribe(self, topic: str, handler: Callable[[str, bytes], None]) -> None:
-        """Call ``handler(topic, payload)`` on the link's thread for what comes there; before ``start``."""
+    def subscribe(self, topic: str, handler: Callable[[Received], None]) -> None:
+        """Call ``handler`` on the link's thread for what comes there; before ``start``."""
         self._handlers[topic] = handler
 
     def close(self, farewell: Message, timeout: float) -> None:
@@ -228,6 +228,9 @@ class Link:
         log.info("mqtt: connected to %s (MQTT %s)", self._where, _spoken(connection.version))
         self._window, self._max_packet = up.window, up.max_packet
         self._fail_too_large()
+        # Before the greeting: whoever reads "online" may send a command at once.
+        for topic in self._handlers:
+            connection.subscribe(topic)
         with self._lock:
             self._refusal = ""
             waiting = list(self._pending)
@@ -237,8 +240,6 @@ class Link:
                 self.tell(message)
             self._unsent.extend(waiting)
             self._fill()
-        for topic in self._handlers:
-            connection.subscribe(topic)
 
     def _carry(self, connection: Connection) -> Outcome:
         """Pass acknowledgements on until the connection ends or the link closes."""
@@ -262,7 +263,7 @@ class Link:
         for topic, handler in self._handlers.items():
             if topic_matches_sub(topic, signal.topic):
                 try:
-                    handler(signal.topic, signal.payload)
+                    handler(signal)
                 except Exception:
                     self._count("handler_faults")
                     log.exception("mqtt: a message on %s could not be dealt with", signal.topic)

@@ -13,8 +13,9 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
 from agent import Agent, Detections, Event, Frame, Health, PluginError, to_json
-from plugins.mqtt.config import MqttConfig, PublishArgs
-from plugins.mqtt.connection import Message
+from plugins.mqtt.commands import Commands
+from plugins.mqtt.config import MqttConfig, PublishArgs, SnapshotArgs
+from plugins.mqtt.connection import Message, Received
 from plugins.mqtt.discovery import Discovery, Withdrawal
 from plugins.mqtt.homeassistant import BIRTH_TOPIC
 from plugins.mqtt.link import Link
@@ -25,6 +26,10 @@ from plugins.mqtt.topics import Topics, escape
 JSON = "application/json"
 CLOSE_TIMEOUT = 2.0
 COMMAND_TIMEOUT = 2.0
+HEALTH_LASTS = 6
+"""Intervals after which a broker forgets a health that no other followed."""
+NEWS_LASTS = 60
+"""Seconds after which detections and answers are nobody's business any more."""
 QUALITY_STEPS = (1.0, 0.75, 0.5, 0.3)
 
 
@@ -42,6 +47,8 @@ class Publisher:
         self._home = self._home_assistant(agent)
         # A lasting client id: the broker drops our own dead connection, and its will, before it takes the new one.
         client_id = f"edgewarden-{escape(agent.name)}"
+        self._latest_frame = agent.latest_frame
+        self._commands = Commands(config.allowed, agent.command, self._answer, self._metrics.count)
         self._link = Link(config, client_id, self._status("offline"), self._greeting, self._metrics.count)
 
     def start(self) -> None:
@@ -51,6 +58,10 @@ class Publisher:
         self._home.start(self._link.deliver)
         if self._config.homeassistant:
             self._link.subscribe(BIRTH_TOPIC, self._home_is_born)
+        if self._config.allowed:
+            self._link.subscribe(self._topics.command("+"), self._commanded)
+        if self._config.group_commands:
+            self._link.subscribe(f"{self._topics.group}/command/+", self._commanded)
         self._link.start()
 
     def close(self) -> None:
@@ -60,7 +71,9 @@ class Publisher:
     def event(self, event: Event, frame: Frame | None) -> Future[None]:
         """Publish the event; the Future completes at the broker's acknowledgement."""
         topic = self._topics.camera(event.camera, "events")
-        acknowledged = self._link.deliver(Message(topic, to_json(event), 1, False, JSON))
+        acknowledged = self._link.deliver(
+            Message(topic, to_json(event), 1, False, JSON, expiry=self._config.event_expiry)
+        )
         if self._config.snapshot and frame is not None and self._pictures.is_better(event):
             self._show(event, frame)
         self._tell_all(self._home.event(event, time.time()))
@@ -101,6 +114,26 @@ class Publisher:
             raise PluginError(reason, retry_after=1.0) from None
         return {"topic": topic, "sent": True}
 
+    def snapshot(self, args: SnapshotArgs) -> dict[str, Any]:
+        """The newest picture of a camera, on its snapshot topic. PluginError when there is none or it cannot go out."""
+        frame = self._latest_frame(args.camera)
+        if frame is None:
+            raise PluginError(f"camera {args.camera!r}: there is none, or it has no picture yet", retry_after=1.0)
+        picture = self._jpeg(frame)
+        if picture is None:
+            self._metrics.count("snapshots_too_large")
+            raise PluginError(f"camera {args.camera!r}: its picture exceeds max_snapshot_bytes at any quality")
+        if not self._link.tell(self._picture(args.camera, picture, "", frame.captured_at)):
+            raise PluginError("mqtt: not connected to the broker", retry_after=1.0)
+        return {"camera": args.camera, "captured_at": frame.captured_at, "bytes": len(picture)}
+
+    def _commanded(self, command: Received) -> None:
+        name = command.topic.rpartition("/")[2]
+        self._commands.receive(name, command.payload, command.retained, time.monotonic())
+
+    def _answer(self, name: str, payload: bytes) -> None:
+        self._link.tell(Message(self._topics.result(name), payload, 1, False, JSON, expiry=NEWS_LASTS))
+
     def _greeting(self) -> list[Message]:
         """What a broker that accepts us, and may have forgotten everything, needs to know. On the link's thread."""
         with self._lock:
@@ -109,16 +142,16 @@ class Publisher:
         home = self._home.greeting(time.time())
         return [self._status("online"), *states, *([self._health(health)] if health else []), *home]
 
-    def _home_is_born(self, _topic: str, payload: bytes) -> None:
+    def _home_is_born(self, born: Received) -> None:
         """Home Assistant began to listen: tell it what it may have missed. On the link's thread."""
-        if payload == b"online":
+        if born.payload == b"online":
             self._tell_all(self._home.greeting(time.time()))
 
     def _home_assistant(self, agent: Agent) -> Discovery | Withdrawal:
         if not self._config.homeassistant:
             return Withdrawal(self._topics, agent.state_dir)
-        commands = bool(getattr(self._config, "commands", False))
-        return Discovery(agent.name, self._topics, agent.state_dir, commands=commands, now=time.time())
+        limit = "limit" in self._config.allowed
+        return Discovery(agent.name, self._topics, agent.state_dir, commands=limit, now=time.time())
 
     def _tell_all(self, messages: Sequence[Message]) -> None:
         for message in messages:
@@ -131,12 +164,14 @@ class Publisher:
         return Message(self._topics.camera(name, "status"), state.encode(), 1, True)
 
     def _health(self, health: Health) -> Message:
-        return Message(self._topics.health, to_json(health), 0, True, JSON)
+        # A node that is gone without a trace leaves no health that looks like news.
+        expiry = round(self._config.health_interval * HEALTH_LASTS)
+        return Message(self._topics.health, to_json(health), 0, True, JSON, expiry=expiry)
 
     def _tell_detections(self, detections: Detections) -> None:
         if self._link.connected:
             topic = self._topics.camera(detections.camera, "detections")
-            self._link.tell(Message(topic, to_json(detections), 0, False, JSON))
+            self._link.tell(Message(topic, to_json(detections), 0, False, JSON, expiry=NEWS_LASTS))
 
     def _show(self, event: Event, frame: Frame) -> None:
         """The picture goes out now or not at all: an old one after an outage would be taken for a new one."""
@@ -146,10 +181,12 @@ class Publisher:
         if picture is None:
             self._metrics.count("snapshots_too_large")
             return
-        about = (("id", event.id), ("captured_at", f"{frame.captured_at:.3f}"))
-        topic = self._topics.camera(event.camera, "snapshot")
-        if self._link.tell(Message(topic, picture, 0, True, "image/jpeg", about)):
+        if self._link.tell(self._picture(event.camera, picture, event.id, frame.captured_at)):
             self._pictures.shown(event)
+
+    def _picture(self, camera: str, picture: bytes, identity: str, captured_at: float) -> Message:
+        about = (("id", identity), ("captured_at", f"{captured_at:.3f}"))
+        return Message(self._topics.camera(camera, "snapshot"), picture, 0, True, "image/jpeg", about)
 
     def _jpeg(self, frame: Frame) -> bytes | None:
         """The picture at the best quality that fits the bytes allowed; None when none does."""

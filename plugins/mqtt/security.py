@@ -44,6 +44,8 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         files = ", ".join(path for path in (tls.ca, tls.cert, tls.key) if path)
         raise PluginError(f"mqtt: the TLS files ({files}) cannot be loaded: {error}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.alpn:
+        context.set_alpn_protocols(list(tls.alpn))
     if tls.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

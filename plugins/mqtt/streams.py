@@ -10,7 +10,7 @@ from agent import Event, Health
 
 T = TypeVar("T")
 REMEMBERED_EVENTS = 1000
-TOLD_STATES = {"up": "up", "down": "down", "frozen": "frozen", "black": "black", "ended": "down"}
+TOLD_STATES = {"up": "up", "down": "down", "frozen": "frozen", "black": "black", "ended": "down", "paused": "paused"}
 
 
 class NewestOnly(Generic[T]):

@@ -31,12 +31,21 @@ class Topics:
         if node == "all":
             raise ConfigError("agent.name: 'all' is reserved: it addresses every node; give this one another name")
         self.root = f"{base}/{escape(node)}"
+        self.group = f"{base}/all"
         self.status = f"{self.root}/status"
         self.health = f"{self.root}/health"
 
     def camera(self, name: str, leaf: str) -> str:
         """``leaf``: status, detections, events or snapshot."""
         return f"{self.root}/camera/{escape(name)}/{leaf}"
+
+    def command(self, name: str) -> str:
+        """Where a command of ours is asked for."""
+        return f"{self.root}/command/{name}"
+
+    def result(self, name: str) -> str:
+        """Where a command is answered, also one that nobody knows."""
+        return f"{self.root}/command/{escape(name)}/result"
 
     def relative(self, topic: str) -> str:
         """Another plugin's topic; its slashes divide levels, everything else is escaped. Never leaves the root."""

@@ -1,0 +1,107 @@
+"""What the running daemon can be told: pause, resume, limit, reload, ping. Arguments are checked before they get here.
+
+Who may ask, and how the answer travels, is the asker's (the mqtt plugin, say). Handlers may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Annotated, Any, Protocol
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from agent.data import Decision
+from agent.errors import ConfigError
+from agent.governor.limits import Limits, Rung, ceiling
+
+Answer = dict[str, Any]
+
+
+class NoArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``ping`` and ``reload`` take nothing."""
+
+
+class CameraArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``pause`` and ``resume``: one camera, or all of them."""
+
+    camera: Annotated[str, Meta(max_length=200)] | None = None
+
+
+class LimitArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``limit``: ``fps`` inferences a second in all; ``rung``: the highest of the ladder, 0 is its top. null lifts a
+    limit, one that is left out stays."""
+
+    fps: Annotated[float, Meta(gt=0, le=1000)] | UnsetType | None = UNSET
+    rung: Annotated[int, Meta(ge=0, le=100)] | UnsetType | None = UNSET
+
+
+class Driven(Protocol):
+    """The part of the pipeline that commands act on."""
+
+    def pause(self, camera: str | None, paused: bool) -> list[str]:
+        """Stop or go on inferring a camera's frames, or all cameras'; the names of those concerned."""
+
+    def aim(self, decision: Decision) -> None:
+        """What holds from the next frame on."""
+
+
+class Control:
+    """The commands of one daemon. ``reload`` checks the configuration again and raises ConfigError if it is wrong;
+    ``decided`` is told every new decision."""
+
+    def __init__(
+        self,
+        pipeline: Driven,
+        ladder: Sequence[Rung],
+        reload: Callable[[], None],
+        decided: Callable[[Decision], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._ladder = tuple(ladder)
+        self._reload = reload
+        self._decided = decided
+        self._lock = threading.Lock()
+        self._limits = Limits()
+        self.decision = ceiling(self._ladder, self._limits)
+
+    def commands(self) -> Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], Answer]]]:
+        """By name: the struct of the arguments, and what is done with them."""
+        return {
+            "ping": (NoArgs, self._ping),
+            "pause": (CameraArgs, lambda args: self._pause(args, True)),
+            "resume": (CameraArgs, lambda args: self._pause(args, False)),
+            "limit": (LimitArgs, self._limit),
+            "reload": (NoArgs, self._reloaded),
+        }
+
+    def _ping(self, _args: NoArgs) -> Answer:
+        return {"at": time.time(), "version": version("edgewarden")}
+
+    def _pause(self, args: CameraArgs, paused: bool) -> Answer:
+        names = self._pipeline.pause(args.camera, paused)
+        if not names:
+            raise ConfigError(f"camera: there is none called {args.camera!r}")
+        return {"paused" if paused else "resumed": names}
+
+    def _limit(self, args: LimitArgs) -> Answer:
+        with self._lock:
+            wanted = Limits(
+                fps=self._limits.fps if args.fps is UNSET else args.fps,
+                rung=self._limits.rung if args.rung is UNSET else args.rung,
+            )
+            try:
+                decision = ceiling(self._ladder, wanted)
+            except ValueError as error:
+                raise ConfigError(f"{error}; [governor] ladder has {len(self._ladder)} rung(s)") from None
+            self._limits, self.decision = wanted, decision
+            self._pipeline.aim(decision)
+            self._decided(decision)
+        return {"fps": wanted.fps, "rung": wanted.rung}
+
+    def _reloaded(self, _args: NoArgs) -> Answer:
+        self._reload()
+        return {"reloading": True}
