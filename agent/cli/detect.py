@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import msgspec
 
 from agent.cli.progress import Progress
-from agent.errors import AgentError, MissingSourceError, SourceError
+from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from agent.data import Frame
-    from agent.detection.detector import Detector, Pending
+    from agent.detection.batch_items import Item
+    from agent.detection.batch_journal import BatchJournal, Tally
+    from agent.detection.detector import Detector
     from agent.detection.model import ModelPackage
-    from agent.detection.results import Result, Writer
-    from agent.sources.base import Picture
+    from agent.detection.results import Writer
 
 FORMATS = ("jsonl", "coco", "annotated")
-CLIPS = (".mp4", ".mkv", ".avi", ".mov", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".flv", ".wmv")
 MOST_SLOTS = 4
 
 
@@ -34,28 +31,6 @@ def read_formats(_ctx: click.Context, _param: click.Parameter, values: tuple[str
         if name not in FORMATS:
             raise click.BadParameter(f"{name!r} is none of {', '.join(FORMATS)}")
     return list(dict.fromkeys(names)) or ["jsonl"]
-
-
-class Item(NamedTuple):
-    """One thing to read: an image, or (``clip``) something that gives many pictures."""
-
-    spec: str
-    name: str
-    clip: bool
-
-
-class Tally(msgspec.Struct):
-    """What was done. ``errors``: one line for each source or picture that could not be read."""
-
-    pictures: int = 0
-    detections: int = 0
-    errors: list[str] = []
-    exit_code: int = 0
-
-    def fail(self, line: str, exit_code: int = 1) -> None:
-        """Note one thing that could not be read."""
-        self.errors.append(line)
-        self.exit_code = max(self.exit_code, exit_code)
 
 
 @click.command(name="detect")
@@ -78,69 +53,124 @@ class Tally(msgspec.Struct):
     help="May be repeated, or a,b. Default: jsonl.",
 )
 @click.option("--annotations", type=click.Path(path_type=Path), help="COCO file that gives image and category ids.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Default: fp32 where there is one.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16", "int8", "mixed"]), help="Default: fp32 if there is one."
+)
+@click.option("--batch", type=click.IntRange(1, 256), help="Pictures at once. Default: what is measured to be fastest.")
+@click.option("--recursive", "-r", is_flag=True, help="Look into the folders below a folder too.")
+@click.option("--restart", is_flag=True, help="Begin anew where another job was interrupted in this folder.")
 @click.option("--frames", type=click.IntRange(min=1), help="At most so many pictures of each source.")
 @click.option("--json", "as_json", is_flag=True, help="A summary as one JSON document on stdout.")
 def command(
     sources: tuple[str, ...],
     model: str,
     out: Path,
-    score: float,
-    iou: float,
-    max_detections: int,
     formats: list[str],
     annotations: Path | None,
     precision: str | None,
+    batch: int | None,
+    recursive: bool,
+    restart: bool,
     frames: int | None,
     as_json: bool,
+    **settings: Any,
 ) -> None:
-    """Run a detector over images, folders and videos.
+    """Run a detector over images, folders, globs and videos.
 
-    A picture that cannot be read is told in one line and passed over; the exit code is 1 then.
+    A picture that cannot be read is told in one line and passed over; the exit code is 1 then. A job that was
+    interrupted goes on where it was when the same command is given again.
 
     \b
     jsonl      OUT/detections.jsonl: a line a picture
     coco       OUT/detections.json: COCO results, ready for pycocotools
     annotated  OUT/annotated/: the pictures and clips with their boxes
     """
+    from agent.detection.batch_items import expand
+    from agent.detection.batch_journal import BatchJournal
     from agent.detection.model import find_package
 
-    items = [item for spec in sources for item in expand(spec)]
+    items = expand(sources, recursive=recursive)
     package = find_package(model)
-    detector = _detector(package, precision, score=score, iou=iou, max_detections=max_detections)
-    started = time.monotonic()
+    job = _job(items, package, precision, formats, annotations, frames, settings)
+    detector = _detector(package, precision, **settings)
     try:
-        writers = _writers(formats, out, package.labels, annotations)
-        tally = _work(items, detector, writers, frames)
+        _make(out)
+        journal = BatchJournal(out, job, restart=restart)
+        rates = _choose_batch(journal, detector, batch)
+        tally, writers, seconds = _work(items, detector, journal, _Files(formats, out, package, annotations), frames)
     finally:
         detector.close()
-    _report(tally, writers, time.monotonic() - started, as_json)
+    _report(tally, writers, seconds, {"batch": journal.batch, "pictures_a_second_by_batch": rates}, as_json)
     click.get_current_context().exit(tally.exit_code)
 
 
-def expand(spec: str) -> list[Item]:
-    """The images and clips that a source means: a folder's, in natural order, or itself.
+class _Files(NamedTuple):
+    """Which files are to be written, and where."""
 
-    Raises MissingSourceError for a file or folder that is not there, and for a folder with nothing in it.
-    """
-    from agent.sources.images import is_image, natural_order
+    formats: Sequence[str]
+    out: Path
+    package: ModelPackage
+    annotations: Path | None
 
-    path = Path(spec).expanduser()
-    if "://" in spec or spec.startswith(("/dev/", "gst:")):
-        return [Item(spec, spec, clip=True)]
-    if not path.exists():
-        raise MissingSourceError(f"{spec}: no such file or folder")
-    if not path.is_dir():
-        return [Item(spec, path.name, clip=not is_image(path))]
-    inside = [file for file in path.iterdir() if file.is_file() and (is_image(file) or _is_clip(file))]
-    if not inside:
-        raise MissingSourceError(f"{spec}: no images or clips in this folder")
-    ordered = sorted(inside, key=lambda file: natural_order(file.name))
-    return [Item(str(file), file.name, clip=not is_image(file)) for file in ordered]
+    def open(self, marks: Mapping[str, Mapping[str, Any]]) -> dict[str, Writer]:
+        """The writers by format, each going on where its mark says."""
+        from agent.detection.results import Annotated, CocoResults, JsonLines, read_annotations
+
+        ids = read_annotations(self.annotations) if self.annotations is not None else None
+        known = {name: dict(mark) for name, mark in marks.items()}
+        makers: dict[str, Callable[[], Writer]] = {
+            "jsonl": lambda: JsonLines(self.out, known.get("jsonl")),
+            "coco": lambda: CocoResults(self.out, self.package.labels, ids, known.get("coco")),
+            "annotated": lambda: Annotated(self.out, known.get("annotated")),
+        }
+        return {name: makers[name]() for name in self.formats}
 
 
-def _is_clip(path: Path) -> bool:
-    return path.suffix.lower() in CLIPS and not path.name.startswith(".")
+def _job(
+    items: Sequence[Item],
+    package: ModelPackage,
+    precision: str | None,
+    formats: Sequence[str],
+    annotations: Path | None,
+    frames: int | None,
+    settings: Mapping[str, Any],
+) -> dict[str, str]:
+    """What decides what is written, by a name that an error can tell."""
+    import hashlib
+
+    from agent.detection.batch_items import stamp
+
+    def digest(value: Any) -> str:
+        return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+    labels = annotations.read_bytes().hex() if annotations is not None and annotations.is_file() else None
+    return {
+        "model": digest([package.choose(precision).sha256, package.family, package.labels, repr(package.input)]),
+        "settings": digest([sorted(formats), frames, dict(settings), labels]),
+        "pictures": digest([stamp(item) for item in items]),
+    }
+
+
+def _choose_batch(journal: BatchJournal, detector: Detector, wanted: int | None) -> dict[int, float]:
+    """As many pictures at once as when the job began; of a new one as wanted, or as measured."""
+    from agent.detection.batch import best_batch
+
+    if journal.batch is not None:
+        done = journal.records[-1].done if journal.records else 0
+        click.echo(f"going on with an interrupted job: {done} item(s) are done", err=True)
+        return {}
+    rates: dict[int, float] = {}
+    if wanted is None or detector.fixed_batch is not None:
+        wanted, rates = best_batch(detector)
+    journal.begin(wanted)
+    return rates
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgentError(f"{out}: cannot be made: {error.strerror}") from None
 
 
 def _detector(package: ModelPackage, precision: str | None, **settings: Any) -> Detector:
@@ -156,102 +186,42 @@ def _detector(package: ModelPackage, precision: str | None, **settings: Any) -> 
     return detector
 
 
-def _writers(formats: Sequence[str], out: Path, labels: Sequence[str], annotations: Path | None) -> list[Writer]:
-    from agent.detection.results import Annotated, CocoResults, JsonLines, read_annotations
-
-    ids = read_annotations(annotations) if annotations is not None else None
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AgentError(f"{out}: cannot be made: {error.strerror}") from None
-    makers: dict[str, Callable[[], Writer]] = {
-        "jsonl": lambda: JsonLines(out),
-        "coco": lambda: CocoResults(out, labels, ids),
-        "annotated": lambda: Annotated(out),
-    }
-    return [makers[name]() for name in formats]
-
-
-def _work(items: Sequence[Item], detector: Detector, writers: Sequence[Writer], frames: int | None) -> Tally:
-    tally = Tally()
-    total = None if any(item.clip for item in items) else len(items)
-    with Progress("pictures", total) as progress:
-        for result in _results(items, detector, tally, progress, frames):
-            for writer in writers:
-                writer.write(result)
-            tally.pictures += 1
-            tally.detections += len(result.detections)
-            progress.step()
-    for writer in writers:
-        writer.finish()
-    return tally
-
-
-def _results(
-    items: Sequence[Item], detector: Detector, tally: Tally, progress: Progress, frames: int | None
-) -> Iterator[Result]:
-    """Every picture's result, in order, with as many inferences open as the engine has slots."""
-    waiting: deque[tuple[Item, Picture, Frame, Pending]] = deque()
-    for item, picture, frame in _frames(items, tally, progress, frames):
-        if len(waiting) == detector.slots:
-            yield _collect(detector, *waiting.popleft())
-        waiting.append((item, picture, frame, detector.submit([frame])))
-    while waiting:
-        yield _collect(detector, *waiting.popleft())
-
-
-def _collect(detector: Detector, item: Item, picture: Picture, frame: Frame, pending: Pending) -> Result:
-    from agent.detection.results import Result
-
-    (found,) = detector.collect(pending)
-    number, position = (frame.seq, picture.position) if item.clip else (None, None)
-    return Result(item.spec, item.name, number, position, frame.pixels, found)
-
-
-def _frames(
-    items: Sequence[Item], tally: Tally, progress: Progress, limit: int | None
-) -> Iterator[tuple[Item, Picture, Frame]]:
-    """The pictures of all items; what cannot be read is told and counted."""
-    from agent.data import Frame
-
-    for item in items:
-        try:
-            for seq, picture in enumerate(_pictures(item, tally, progress, limit)):
-                yield item, picture, Frame(item.name, seq, picture.pixels, time.time(), time.monotonic())
-        except SourceError as error:
-            tally.fail(str(error), error.exit_code)
-            progress.say(f"edgewarden: {error}")
-
-
-def _pictures(item: Item, tally: Tally, progress: Progress, limit: int | None) -> Iterator[Picture]:
+def _work(
+    items: Sequence[Item], detector: Detector, journal: BatchJournal, files: _Files, frames: int | None
+) -> tuple[Tally, dict[str, Writer], float]:
+    """Do the job to its end; what it came to, and how long it took."""
+    from agent.detection.batch import BatchJob, Reports
     from agent.sources.factory import open_source
 
-    source = open_source(item.spec)
+    started = time.monotonic()
+    writers = files.open(journal.records[-1].marks if journal.records else {})
+    total = None if any(item.clip for item in items) else len(items)
+    finished = False
     try:
-        source.open()
-        count = 0
-        while count != limit and (picture := source.read()) is not None:
-            count += 1
-            yield picture
+        with Progress("pictures", total, done=journal.tally().pictures) as progress:
+            reports = Reports(progress.step, progress.say)
+            tally = BatchJob(items, detector, writers, journal, open_source, reports, frames).run()
+        finished = True
+    except KeyboardInterrupt:
+        raise AgentError("interrupted; the same command goes on where this one was") from None
     finally:
-        source.close()
-        # Pictures inside a clip that could not be decoded; only recordings have them.
-        for line in getattr(source, "skipped", ()):
-            tally.fail(f"{line}: cannot be decoded")
-            progress.say(f"edgewarden: {line}: cannot be decoded")
+        journal.close(finished=finished)
+    return tally, writers, time.monotonic() - started
 
 
-def _report(tally: Tally, writers: Sequence[Writer], seconds: float, as_json: bool) -> None:
-    for writer in writers:
+def _report(tally: Tally, writers: Mapping[str, Writer], seconds: float, how: Mapping[str, Any], as_json: bool) -> None:
+    for writer in writers.values():
         for note in writer.notes:
             click.echo(f"note: {note}", err=True)
-    files = [str(writer.path) for writer in writers]
+    files = [str(writer.path) for writer in writers.values()]
     if as_json:
         summary = {"pictures": tally.pictures, "detections": tally.detections, "errors": tally.errors}
-        click.echo(json.dumps(summary | {"files": files, "seconds": round(seconds, 3)}))
+        click.echo(json.dumps(summary | {"files": files, "seconds": round(seconds, 3), **how}))
         return
     rate = tally.pictures / seconds if seconds else 0.0
     errors = f", {len(tally.errors)} not read" if tally.errors else ""
-    click.echo(f"{tally.detections} detections in {tally.pictures} pictures{errors}, {rate:.1f} pictures a second")
+    at_once = f", {how['batch']} at once" if how["batch"] != 1 else ""
+    done = f"{tally.detections} detections in {tally.pictures} pictures{errors}, {rate:.1f} pictures a second{at_once}"
+    click.echo(done)
     for file in files:
         click.echo(f"  {file}")

@@ -18,10 +18,10 @@ PERIOD = 2.0
 class Progress:
     """Counts steps of ``total`` (None where nobody knows) and shows them; a context manager."""
 
-    def __init__(self, what: str, total: int | None = None) -> None:
+    def __init__(self, what: str, total: int | None = None, *, done: int = 0) -> None:
         self._what = what
         self._total = total
-        self._done = 0
+        self._done = self._before = done
         self._started = time.monotonic()
         self._due = self._started + PERIOD
         self._bar: Bar | None = None
@@ -53,9 +53,10 @@ class Progress:
             click.echo(line, err=True)
 
     def _line(self) -> str:
-        rate = self._done / (time.monotonic() - self._started)
+        rate = (self._done - self._before) / (time.monotonic() - self._started)
         of = "" if self._total is None else f" of {self._total}"
-        return f"{self._done}{of} {self._what}, {rate:.1f} a second"
+        left = "" if self._total is None or not rate else f", {duration((self._total - self._done) / rate)} left"
+        return f"{self._done}{of} {self._what}, {rate:.1f} a second{left}"
 
     def _draw(self) -> None:
         from rich import progress
@@ -69,5 +70,13 @@ class Progress:
             progress.TimeRemainingColumn(),
         )
         self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(self._what, total=self._total)
+        self._task = self._bar.add_task(self._what, total=self._total, completed=self._done)
         self._bar.start()
+
+
+def duration(seconds: float) -> str:
+    """``1 h 02 min``, ``3 min 20 s``, ``8 s``."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"

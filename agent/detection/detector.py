@@ -84,6 +84,11 @@ class Detector:
         self._open: deque[Pending] = deque()
         self._strange: set[int] = set()
 
+    @property
+    def fixed_batch(self) -> int | None:
+        """How many pictures the graph always takes at once; None where it takes any number."""
+        return self._fixed_batch
+
     def submit(self, frames: Sequence[Frame]) -> Pending:
         """Start the inference of frames, at most ``max_batch``. Raises EngineError, also when all slots are taken."""
         started = time.perf_counter()

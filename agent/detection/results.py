@@ -24,7 +24,8 @@ DEFAULT_FPS = 25.0
 
 
 class Result(NamedTuple):
-    """One picture and what was found in it. ``frame`` and ``position`` (seconds): its place in a clip, else None."""
+    """One picture and what was found in it. ``frame`` and ``position`` (seconds): its place in a clip, else None.
+    ``stem``: what its annotated picture is called; by default as the file."""
 
     source: str
     file_name: str
@@ -32,6 +33,11 @@ class Result(NamedTuple):
     position: float | None
     pixels: NDArray[np.uint8]
     detections: Detections
+    stem: str = ""
+
+
+Mark = dict[str, Any]
+"""Where a writer was at some moment, as plain JSON: given to a new one it goes on from there."""
 
 
 class Writer(Protocol):
@@ -46,39 +52,65 @@ class Writer(Protocol):
     def write(self, result: Result) -> None:
         """Take one picture's result."""
 
+    def mark(self) -> Mark:
+        """Everything written so far is on its way to the disk; where that ends."""
+
     def finish(self) -> None:
         """All results were written. Without this call (an error, Ctrl-C) no file gets its name."""
 
 
 class _PartFile:
-    """A text file that gets its name when it is finished."""
+    """A file that gets its name when it is finished. ``end``: go on with one that was begun, cut off there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, end: int | None = None) -> None:
         self.path = path
         self._part = path.with_name(path.name + ".part")
+        # Finished before, and interrupted before that could be noted.
+        self._finished = end is not None and not self._part.exists() and path.exists()
+        if self._finished:
+            return
         try:
-            self.file: IO[str] = self._part.open("w", encoding="utf-8")
+            self._file: IO[bytes] = self._part.open("wb" if end is None else "r+b")
+            if end is not None:
+                self._file.truncate(end)
+                self._file.seek(end)
         except OSError as error:
             raise AgentError(f"{path}: cannot be written: {error.strerror}") from None
 
+    def write(self, text: str) -> None:
+        if not self._finished:
+            self._file.write(text.encode())
+
+    def end(self) -> int:
+        """Its length, all of it handed to the system."""
+        if self._finished:
+            return 0
+        self._file.flush()
+        return self._file.tell()
+
     def finish(self) -> None:
-        self.file.close()
-        self._part.replace(self.path)
+        if not self._finished:
+            self._file.close()
+            self._part.replace(self.path)
 
 
 class JsonLines:
     """``detections.jsonl``: one line a picture, in the order in which they were read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mark: Mark | None = None) -> None:
         self.path = folder / "detections.jsonl"
         self.notes: list[str] = []
-        self._out = _PartFile(self.path)
+        self._out = _PartFile(self.path, mark["end"] if mark else None)
 
     def write(self, result: Result) -> None:
         """One line: source, file_name, frame, position, size, and the detections, best first."""
         line = {key: getattr(result, key) for key in ("source", "file_name", "frame", "position")}
         line |= {"size": result.detections.size, "detections": _plain(result.detections)}
-        self._out.file.write(json.dumps(line) + "\n")
+        self._out.write(json.dumps(line) + "\n")
+
+    def mark(self) -> Mark:
+        """The file's length."""
+        return {"end": self._out.end()}
 
     def finish(self) -> None:
         """The file gets its name."""
@@ -113,17 +145,25 @@ class CocoResults:
     not name keeps its class index, and is left out where that is another category's id.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[str], annotations: Annotations | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        labels: Sequence[str],
+        annotations: Annotations | None = None,
+        mark: Mark | None = None,
+    ) -> None:
+        mark = mark or {}
         self.path = folder / "detections.json"
-        self._out = _PartFile(self.path)
-        self._out.file.write("[")
+        self._out = _PartFile(self.path, mark.get("end"))
+        if not mark:
+            self._out.write("[")
         self._annotations = annotations
         self._labels = labels
         self._categories = category_ids(labels, annotations)
-        self._images = 0
-        self._separator = "\n"
-        self._unknown_pictures = 0
-        self._unknown_labels: set[str] = set()
+        self._images = int(mark.get("images", 0))
+        self._separator = str(mark.get("separator", "\n"))
+        self._unknown_pictures = int(mark.get("unknown_pictures", 0))
+        self._unknown_labels: set[str] = set(mark.get("unknown_labels", ()))
 
     @property
     def notes(self) -> list[str]:
@@ -153,9 +193,19 @@ class CocoResults:
                 continue
             self._entry(image_id, category, box, score, name)
 
+    def mark(self) -> Mark:
+        """The file's length, and what was counted."""
+        return {
+            "end": self._out.end(),
+            "images": self._images,
+            "separator": self._separator,
+            "unknown_pictures": self._unknown_pictures,
+            "unknown_labels": sorted(self._unknown_labels),
+        }
+
     def finish(self) -> None:
         """The file gets its name."""
-        self._out.file.write("\n]\n")
+        self._out.write("\n]\n")
         self._out.finish()
 
     def _image_id(self, name: str) -> int | None:
@@ -168,17 +218,16 @@ class CocoResults:
         left, top, right, bottom = box
         bbox = [round(value, 3) for value in (left, top, right - left, bottom - top)]
         entry = {"image_id": image_id, "category_id": category, "bbox": bbox, "score": round(score, 6)}
-        self._out.file.write(self._separator + json.dumps(entry | {"file_name": name}))
+        self._out.write(self._separator + json.dumps(entry | {"file_name": name}))
         self._separator = ",\n"
 
 
 class Annotated:
     """``annotated/``: every picture with its boxes drawn, every clip as an MP4."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mark: Mark | None = None) -> None:
         self.path = folder / "annotated"
         self.notes: list[str] = []
-        self._taken: set[str] = set()
         self._clip: _Clip | None = None
         try:
             self.path.mkdir(exist_ok=True)
@@ -190,35 +239,34 @@ class Annotated:
         from agent.detection.overlay import draw
 
         drawn = draw(result.pixels, result.detections)
+        stem = result.stem or Path(result.file_name).stem
         if result.frame is None:
-            self._write_still(result.file_name, drawn)
+            suffix = Path(result.file_name).suffix.lower()
+            self._write_still(self.path / f"{stem}{suffix if suffix in STILLS else '.jpg'}", drawn)
             return
         if self._clip is None or self._clip.source != result.source or result.frame == 0:
             self._end_clip()
-            self._clip = _Clip(result.source, self._path(result.file_name, ".mp4"))
+            self._clip = _Clip(result.source, self.path / f"{stem}.mp4")
         self._clip.write(drawn, result.position)
+
+    def mark(self) -> Mark:
+        """Pictures are files of their own; a clip that was begun ends here."""
+        self._end_clip()
+        return {}
 
     def finish(self) -> None:
         """End the last clip."""
         self._end_clip()
 
-    def _write_still(self, name: str, pixels: NDArray[np.uint8]) -> None:
+    def _write_still(self, path: Path, pixels: NDArray[np.uint8]) -> None:
         import cv2
 
-        suffix = Path(name).suffix.lower()
-        path = self._path(name, suffix if suffix in STILLS else ".jpg")
-        if not cv2.imwrite(str(path), pixels):
-            raise AgentError(f"{path}: cannot be written")
-
-    def _path(self, name: str, suffix: str) -> Path:
-        """A name in the folder that no other picture of this run has."""
-        stem, count = Path(name).stem or "picture", 1
-        path = self.path / (stem + suffix)
-        while path.name in self._taken:
-            count += 1
-            path = self.path / f"{stem}-{count}{suffix}"
-        self._taken.add(path.name)
-        return path
+        part = path.with_name(f".{path.name}.part")
+        ok, encoded = cv2.imencode(path.suffix, pixels)
+        if not ok:
+            raise AgentError(f"{path}: OpenCV cannot write such a file")
+        part.write_bytes(encoded.tobytes())
+        part.replace(path)
 
     def _end_clip(self) -> None:
         if self._clip is not None:
@@ -232,6 +280,8 @@ class _Clip:
     def __init__(self, source: str, path: Path) -> None:
         self.source = source
         self._path = path
+        self._part = path.with_name(f".{path.stem}.part{path.suffix}")
+        self._count = 0
         self._first: tuple[NDArray[np.uint8], float | None] | None = None
         self._writer: Any = None
 
@@ -242,12 +292,19 @@ class _Clip:
         if self._writer is None:
             self._open(position)
         self._writer.write(pixels)
+        self._count += 1
 
     def close(self) -> None:
         if self._writer is None and self._first is not None:
             self._open(None)
-        if self._writer is not None:
-            self._writer.release()
+        if self._writer is None:
+            return
+        self._writer.release()
+        # OpenCV's writer says nothing of a disk that is full: the container does.
+        if _pictures_in(self._part) != self._count:
+            self._part.unlink(missing_ok=True)
+            raise AgentError(f"{self._path}: cannot be written; is the disk full?")
+        self._part.replace(self._path)
 
     def _open(self, second: float | None) -> None:
         import cv2
@@ -257,11 +314,23 @@ class _Clip:
         step = None if first is None or second is None else second - first
         fps = 1 / step if step is not None and step > 0 else DEFAULT_FPS
         fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-        self._writer = cv2.VideoWriter(str(self._path), fourcc, fps, (pixels.shape[1], pixels.shape[0]))
+        self._writer = cv2.VideoWriter(str(self._part.absolute()), fourcc, fps, (pixels.shape[1], pixels.shape[0]))
         if not self._writer.isOpened():
             raise AgentError(f"{self._path}: this OpenCV cannot write an MP4 there")
         self._writer.write(pixels)
+        self._count += 1
         self._first = None
+
+
+def _pictures_in(path: Path) -> int:
+    """What the container of a clip promises; 0 where it cannot be read."""
+    import cv2
+
+    capture = cv2.VideoCapture(str(path.absolute()))
+    try:
+        return int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    finally:
+        capture.release()
 
 
 def read_annotations(path: Path) -> Annotations:
@@ -292,6 +361,7 @@ def category_ids(labels: Sequence[str], annotations: Annotations | None) -> Mapp
 
 
 def _plain(detections: Detections) -> list[dict[str, Any]]:
+    points = None if detections.landmarks is None else detections.landmarks.round(2).tolist()
     columns = zip(
         detections.labels,
         detections.class_ids.tolist(),
@@ -299,7 +369,10 @@ def _plain(detections: Detections) -> list[dict[str, Any]]:
         detections.boxes.tolist(),
         strict=True,
     )
-    return [
+    rows: list[dict[str, Any]] = [
         {"label": label, "class_id": class_id, "score": round(score, 4), "box": [round(side, 2) for side in box]}
         for label, class_id, score, box in columns
     ]
+    for row, some in zip(rows, points or (), strict=False):
+        row["landmarks"] = [[round(x, 2), round(y, 2)] for x, y in some]
+    return rows

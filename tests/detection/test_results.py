@@ -113,8 +113,8 @@ def test_annotations_that_are_missing_or_none_are_named(tmp_path: Path) -> None:
 
 def test_annotated_pictures_keep_their_names_and_none_is_written_over(tmp_path: Path) -> None:
     writer = Annotated(tmp_path)
-    for name in ("a.jpg", "a.jpg", "b.webp", "c.png"):
-        writer.write(result(name))
+    for name, stem in (("a.jpg", "a"), ("a.jpg", "a-2"), ("b.webp", "b"), ("c.png", "")):
+        writer.write(result(name)._replace(stem=stem))
     writer.finish()
     assert sorted(path.name for path in writer.path.iterdir()) == ["a-2.jpg", "a.jpg", "b.jpg", "c.png"]
     picture = cv2.imread(str(writer.path / "c.png"))
