@@ -85,22 +85,26 @@ def command(
     coco       OUT/detections.json: COCO results, ready for pycocotools
     annotated  OUT/annotated/: the pictures and clips with their boxes
     """
-    from agent.detection.batch_items import expand
+    from agent.detection.batch_items import expand, outside
     from agent.detection.batch_journal import BatchJournal
     from agent.detection.model import find_package
+    from agent.detection.results import holds
 
-    items = expand(sources, recursive=recursive)
+    items = outside(expand(sources, recursive=recursive), out)
     package = find_package(model)
     job = _job(items, package, precision, formats, annotations, frames, settings)
     detector = _detector(package, precision, **settings)
     try:
         _make(out)
         journal = BatchJournal(out, job, restart=restart)
+        journal.keep_while(lambda record: holds(out, record.marks))
+        before = journal.tally().pictures
         rates = _choose_batch(journal, detector, batch)
         tally, writers, seconds = _work(items, detector, journal, _Files(formats, out, package, annotations), frames)
     finally:
         detector.close()
-    _report(tally, writers, seconds, {"batch": journal.batch, "pictures_a_second_by_batch": rates}, as_json)
+    how = {"batch": journal.batch, "pictures_a_second_by_batch": rates, "seconds": round(seconds, 3)}
+    _report(tally, writers, (tally.pictures - before) / seconds if seconds else 0.0, how, as_json)
     click.get_current_context().exit(tally.exit_code)
 
 
@@ -209,16 +213,15 @@ def _work(
     return tally, writers, time.monotonic() - started
 
 
-def _report(tally: Tally, writers: Mapping[str, Writer], seconds: float, how: Mapping[str, Any], as_json: bool) -> None:
+def _report(tally: Tally, writers: Mapping[str, Writer], rate: float, how: Mapping[str, Any], as_json: bool) -> None:
     for writer in writers.values():
         for note in writer.notes:
             click.echo(f"note: {note}", err=True)
     files = [str(writer.path) for writer in writers.values()]
     if as_json:
         summary = {"pictures": tally.pictures, "detections": tally.detections, "errors": tally.errors}
-        click.echo(json.dumps(summary | {"files": files, "seconds": round(seconds, 3), **how}))
+        click.echo(json.dumps(summary | {"files": files, **how}))
         return
-    rate = tally.pictures / seconds if seconds else 0.0
     errors = f", {len(tally.errors)} not read" if tally.errors else ""
     at_once = f", {how['batch']} at once" if how["batch"] != 1 else ""
     done = f"{tally.detections} detections in {tally.pictures} pictures{errors}, {rate:.1f} pictures a second{at_once}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,36 +47,39 @@ def command(path: Path, frames: int | None, seconds: float | None, as_json: bool
     config = load(path)
     logging_to_stderr(config.agent.log_level)
 
-    from agent.service import stop_on_signals
+    from agent.app import App
+    from agent.service import ReloadSignal, stop_on_signals
 
     stop = threading.Event()
-    with stop_on_signals(stop):
-        app = run_reloading(config, lambda: load(path), stop, frames, seconds)
+    with stop_on_signals(stop), ReloadSignal() as hangup:
+        app = run_reloading(
+            config,
+            lambda config: App(
+                config, stop_event=stop, max_frames=frames, load=lambda: load(path), reload_asked=hangup.take
+            ),
+            stop,
+            seconds,
+        )
         report(app, as_json)
 
 
-def run_reloading(
-    config: Config, read: Callable[[], Config], stop: threading.Event, frames: int | None, seconds: float | None
-) -> App:
+def run_reloading(config: Config, make: Callable[[Config], App], stop: threading.Event, seconds: float | None) -> App:
     """Run until the end; on a reload stop in order and start with the new configuration, or with the old one again
     where the new one does not start. The app that ended last."""
-    from agent.app import App
     from agent.errors import AgentError
-    from agent.service import notify, reload_on_signal
 
     previous: Config | None = None
     while True:
-        app = App(config, stop_event=stop, max_frames=frames, load=read)
+        app = make(config)
         try:
-            with app, reload_on_signal(app.reload):
+            with app:
                 previous = None
                 app.wait(seconds)
-                if app.reloaded is not None:
-                    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        except AgentError as error:
+        except Exception as error:
             if previous is None:
                 raise
-            log.error("the new configuration does not start: %s; going on with the old one", error)
+            unexpected = not isinstance(error, AgentError)
+            log.error("the new configuration does not start: %s; going on with the old one", error, exc_info=unexpected)
             config, previous = previous, None
             continue
         if app.reloaded is None or stop.is_set():

@@ -20,7 +20,8 @@ from agent.data import Frame
 from agent.detection.batch_items import Item
 from agent.detection.batch_journal import BatchJournal, Record, Tally
 from agent.detection.results import Result, Writer
-from agent.errors import AgentError, SourceError
+from agent.errors import AgentError, EngineError, SourceError
+from agent.sources.address import redact
 
 if TYPE_CHECKING:
     from agent.data import Detections
@@ -79,7 +80,14 @@ def best_batch(detector: Detector, size: tuple[int, int] = (640, 480)) -> tuple[
     if detector.fixed_batch is not None:
         return detector.fixed_batch, {}
     frame = Frame("trial", 0, np.full((size[1], size[0], 3), 114, np.uint8), 0.0, 0.0)
-    rates = {count: _rate(detector, frame, count) for count in SIZES if count <= (detector.max_batch or SIZES[-1])}
+    rates: dict[int, float] = {}
+    for count in SIZES:
+        try:
+            rates[count] = _rate(detector, frame, count)
+        except EngineError:
+            if count == 1:
+                raise
+            break  # its batch axis is open, and it takes no more than this all the same
     best = 1
     for count, rate in rates.items():
         if rate > rates[best] * WORTH_IT:
@@ -267,7 +275,7 @@ class BatchJob:
             item, picture = self._items[read.item], read.picture
             assert picture is not None
             number, position = (read.number, picture.position) if item.clip else (None, None)
-            result = Result(item.spec, item.name, number, position, frame.pixels, found, item.stem)
+            result = Result(redact(item.spec), item.name, number, position, frame.pixels, found, item.stem)
             for writer in self._writers.values():
                 writer.write(result)
             self._tally.pictures += 1

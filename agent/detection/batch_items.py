@@ -35,6 +35,12 @@ def expand(specs: Iterable[str], *, recursive: bool = False) -> list[Item]:
     return _with_stems([item for spec in specs for item in _expand(spec, recursive)])
 
 
+def outside(items: Iterable[Item], out: Path) -> list[Item]:
+    """The items that do not lie in the folder of the results: those of an earlier run are no sources."""
+    folder = out.expanduser().resolve()
+    return [item for item in items if "://" in item.spec or not Path(item.spec).resolve().is_relative_to(folder)]
+
+
 def stamp(item: Item) -> list[object]:
     """What tells whether the item is still the same: its address, and of a file its size and time of change."""
     try:

@@ -5,8 +5,9 @@ One line of JSON a record, the last whole one counts. What is to be done stands 
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,12 +58,26 @@ class BatchJournal:
             self.path.unlink(missing_ok=True)
         self._read()
         self._file: IO[bytes] | None = self.path.open("ab") if self.batch else None
+        self._lock()
 
     def begin(self, batch: int) -> None:
         """A new job: nothing is done."""
         self.batch = batch
         self._file = self.path.open("wb")
+        self._lock()
         self._append({"job": self._job, "batch": batch})
+
+    def keep_while(self, true: Callable[[Record], bool]) -> None:
+        """Forget the last records until one is true of what stands on the disk."""
+        kept = list(self.records)
+        while kept and not true(kept[-1]):
+            kept.pop()
+        if len(kept) == len(self.records):
+            return
+        self.records = []
+        self.begin(self.batch or 1)
+        for record in kept:
+            self.note(record)
 
     def tally(self) -> Tally:
         """What was done before."""
@@ -84,6 +99,17 @@ class BatchJournal:
             self._file.close()
         if finished:
             self.path.unlink(missing_ok=True)
+
+    def _lock(self) -> None:
+        """One job a folder. Raises AgentError."""
+        if self._file is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise AgentError(
+                f"{self.path.parent}: another detect writes here; wait for it, or give another --out"
+            ) from None
 
     def _append(self, value: Any) -> None:
         assert self._file is not None

@@ -59,6 +59,19 @@ class Writer(Protocol):
         """All results were written. Without this call (an error, Ctrl-C) no file gets its name."""
 
 
+def holds(folder: Path, marks: Mapping[str, Mark]) -> bool:
+    """Whether what stands on the disk reaches as far as the marks say: after a power cut it may not."""
+    names = {"jsonl": "detections.jsonl", "coco": "detections.json"}
+    return all(_reaches(folder / names[name], mark["end"]) for name, mark in marks.items() if name in names)
+
+
+def _reaches(path: Path, end: int) -> bool:
+    part = path.with_name(path.name + ".part")
+    if not part.exists():
+        return path.exists() or end == 0  # it may have got its name just before the interruption
+    return part.stat().st_size >= end
+
+
 class _PartFile:
     """A file that gets its name when it is finished. ``end``: go on with one that was begun, cut off there."""
 

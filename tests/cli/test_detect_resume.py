@@ -133,6 +133,26 @@ def test_a_damaged_journal_is_named(few: Path, tmp_path: Path) -> None:
     assert "damaged; --restart begins anew" in refused.stderr
 
 
+def test_results_shorter_than_the_journal_says_are_made_again_from_where_they_are_whole(
+    thousand: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    kill_after(thousand, out, 200)
+    part = out / "detections.jsonl.part"
+    os.truncate(part, part.stat().st_size // 2)
+    assert edgewarden("detect", thousand, "--out", out, "--format", FORMATS).returncode == 1
+    lines = (out / "detections.jsonl").read_bytes().splitlines()
+    assert len(lines) == 999
+    assert all(json.loads(line) for line in lines)
+
+
+def test_results_below_the_source_are_no_sources(few: Path) -> None:
+    out = few / "out"
+    for _ in range(2):
+        done = edgewarden("detect", few, "-r", "--out", out, "--format", "annotated", "--json")
+        assert json.loads(done.stdout)["pictures"] == 60
+
+
 def test_a_full_disk_is_told_and_the_job_goes_on_when_there_is_room(few: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -144,13 +144,13 @@ def test_a_wild_yolox_size_becomes_infinite_without_a_warning() -> None:
 @pytest.mark.parametrize(
     ("shapes", "matches"),
     [
-        ({"o": (1, CELLS, 85)}, [Match("yolox", 80)]),
-        ({"o": (1, CELLS, 6)}, [Match("yolox", 1), Match("end2end", 0)]),
+        ({"o": (1, CELLS, 85)}, [Match("yolox", 80), Match("yolov5", 80), Match("nanodet", 53)]),
+        ({"o": (1, CELLS, 6)}, [Match("end2end", 0), Match("yolox", 1), Match("yolov5", 1)]),
         ({"o": (1, 84, CELLS)}, [Match("yolov8", 80)]),
         ({"o": (1, 300, 6)}, [Match("end2end", 0)]),
         ({"o": (1, 1000)}, []),
-        ({"o": (1, CELLS * 3, 85)}, []),
-        ({"scores": (1, CELLS, 2), "boxes": (1, CELLS, 4)}, []),
+        ({"o": (1, CELLS * 3, 85)}, [Match("yolov5", 80)]),
+        ({"scores": (1, CELLS, 2), "boxes": (1, CELLS, 4)}, [Match("damoyolo", 2)]),
         ({"o": (1, CELLS, 5)}, []),
         ({"o": (1, 4, CELLS)}, []),
         ({}, []),
