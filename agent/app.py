@@ -31,6 +31,7 @@ from agent.governor.limits import Rung
 from agent.governor.monitor import Monitor
 from agent.governor.sensors import HostSensor, Reading
 from agent.host.clock import is_synced
+from agent.host.loading import table_faults
 from agent.host.log import EventLog
 from agent.host.manager import Host
 from agent.pipeline import Lane, Pipeline, failure
@@ -58,7 +59,8 @@ class App:
     """The daemon. ``start``, then ``wait``, then ``stop``; or as a context manager, which does the first and last.
 
     ``stop_event`` set from outside (a signal) ends ``wait``. ``max_frames`` ends the run after so many inferences.
-    ``load`` reads the configuration again when a reload is asked for.
+    ``load`` reads the configuration again when a reload is asked for: by command, or as ``reload_asked`` says, which
+    ``wait`` polls.
     Raises ConfigError, ModelError, EngineError and AgentError from ``start``; a missing live camera never ends it.
     """
 
@@ -70,10 +72,12 @@ class App:
         max_frames: int | None = None,
         entry_points: Any = None,
         load: Callable[[], Config] | None = None,
+        reload_asked: Callable[[], bool] = lambda: False,
     ) -> None:
         self.config = config
         self.reloaded: Config | None = None
         self._load = load
+        self._reload_asked = reload_asked
         self._stop_event = stop_event or threading.Event()
         self._max_frames = max_frames
         self._entry_points = entry_points
@@ -159,9 +163,23 @@ class App:
         """
         if self._load is None:
             raise ConfigError("reload: this agent was started without a file to read again")
-        self.reloaded = self._load()
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            config = self._load()
+            faults = table_faults(config.plugins, self._entry_points)
+            if faults:
+                raise ConfigError(faults)
+        except BaseException:
+            notify("READY=1")
+            raise
+        self.reloaded = config
 
-    def reload(self) -> None:
+    @property
+    def reloading(self) -> bool:
+        """Whether the end is not the end: the caller is to start again with ``reloaded``."""
+        return self.reloaded is not None and not self._stop_event.is_set()
+
+    def _reload(self) -> None:
         """The same on behalf of a signal: a wrong file is logged, and nothing changes."""
         try:
             self._ask_reload()
@@ -190,6 +208,8 @@ class App:
                 break
             # A short wait on one event: a signal handler sets the other.
             self._ended.wait(rest)
+            if self._reload_asked():
+                self._reload()
 
     def problem(self) -> BaseException | None:
         """What ended the dispatcher, or a recording before its end; None when all is well."""
@@ -197,7 +217,8 @@ class App:
 
     def stop(self) -> None:
         """Stop capture, end open events, drain the plugins within a deadline, stop them, close the log."""
-        notify("STOPPING=1")
+        if not self.reloading:  # else systemd would wait for the process to end, and then kill it
+            notify("STOPPING=1")
         self._stack.close()
 
     def _stop_host(self) -> None:
@@ -336,6 +357,7 @@ def _detector(
         max_detections=config.max_detections,
         precision=variant.precision,
         decoders=decoders,
+        nms=config.nms,
     )
     detector.warm_up()
     return detector

@@ -80,6 +80,7 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     score: Fraction = 0.4
     iou: Fraction = 0.6
     max_detections: Count = 100
+    nms: Literal["exact", "fast", "matrix"] = "exact"
 
 
 class CameraConfig(Struct, frozen=True, kw_only=True):

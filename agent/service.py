@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import FrameType
 
 
@@ -27,14 +27,28 @@ def notify(*lines: str) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def reload_on_signal(reload: Callable[[], None]) -> Iterator[None]:
-    """Within the block SIGHUP calls ``reload``, on the main thread."""
-    before = signal.signal(signal.SIGHUP, lambda _number, _frame: reload())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
+class ReloadSignal:
+    """SIGHUP within the block asks for a reload; it never ends the process, whatever is going on meanwhile."""
+
+    def __init__(self) -> None:
+        self._asked = False  # no Event: the handler may interrupt the very thread that holds its lock
+
+    def take(self) -> bool:
+        """Whether it was asked for since the last call."""
+        if not self._asked:
+            return False
+        self._asked = False
+        return True
+
+    def __enter__(self) -> ReloadSignal:
+        self._before = signal.signal(signal.SIGHUP, self._ask)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        signal.signal(signal.SIGHUP, self._before)
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked = True
 
 
 @contextlib.contextmanager

@@ -43,6 +43,9 @@ def read_formats(_ctx: click.Context, _param: click.Parameter, values: tuple[str
 @click.option(
     "--iou", type=click.FloatRange(0, 1), default=0.65, show_default=True, help="Overlap of one object's boxes."
 )
+@click.option(
+    "--nms", type=click.Choice(["exact", "fast", "matrix"]), default="exact", show_default=True, help="Of duplicates."
+)
 @click.option("--max-detections", type=click.IntRange(min=1), default=300, show_default=True, help="Boxes a picture.")
 @click.option(
     "--format",

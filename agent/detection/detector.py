@@ -17,7 +17,7 @@ import numpy as np
 from agent.data import Detections
 from agent.detection.decoders.base import Candidates, Decoder
 from agent.detection.decoders.registry import decoder_class
-from agent.detection.nms import nms
+from agent.detection.nms import Method, suppress
 from agent.detection.preprocess import Preprocessor, Transform
 from agent.errors import EngineError, ModelError
 
@@ -49,9 +49,9 @@ class Pending(NamedTuple):
 class Detector:
     """One model on one engine, which it owns from now on: ``close`` closes both.
 
-    ``score``: detections below it are not reported. ``iou``: boxes of one class that overlap by more are one object.
-    ``precision``: of the variant that the engine has loaded. ``decoders``: families of plugins. Of each box the
-    likeliest label counts, and at most ``max_detections`` a picture are kept.
+    ``score``: detections below it are not reported. ``iou``: boxes of one class that overlap by more are one object;
+    ``nms``: how those are suppressed. ``precision``: of the variant that the engine has loaded. ``decoders``: families
+    of plugins. Of each box the likeliest label counts, and at most ``max_detections`` a picture are kept.
 
     Raises ModelError when the family is unknown or the graph's input is not what the package says.
     """
@@ -66,6 +66,7 @@ class Detector:
         max_detections: int = MAX_DETECTIONS,
         precision: str = "fp32",
         decoders: Mapping[str, type[Decoder]] | None = None,
+        nms: Method = "exact",
     ) -> None:
         self.name = package.name
         self.labels = package.labels
@@ -76,6 +77,7 @@ class Detector:
         self._engine = engine
         self._input = package.input
         self._score, self._iou, self._max_detections = score, iou, max_detections
+        self._nms: Method = nms
         self._family = decoder_class(package.family, decoders)
         self._decoder = self._family(package.input.size, len(package.labels))
         self._fixed_batch = engine.input.shape[0] if engine.input.shape else None
@@ -172,7 +174,7 @@ class Detector:
             )
 
     def _finish(self, frame: Frame, transform: Transform, found: Candidates, started: float) -> Detections:
-        chosen = self._choose(found)
+        chosen, scores = self._choose(found)
         landmarks = None if found.landmarks is None else found.landmarks[chosen]
         boxes, landmarks = transform.undo(found.boxes[chosen], landmarks)
         # A box that lies in the padding, or whose numbers are not finite, is no box of this picture.
@@ -183,7 +185,7 @@ class Detector:
             seq=frame.seq,
             captured_at=frame.captured_at,
             boxes=boxes[inside],
-            scores=found.scores[chosen][inside],
+            scores=scores[chosen][inside],
             class_ids=class_ids,
             labels=tuple(self._label(class_id) for class_id in class_ids.tolist()),
             size=frame.size,
@@ -192,10 +194,15 @@ class Detector:
             latency_ms=(time.perf_counter() - started) * 1e3,
         )
 
-    def _choose(self, found: Candidates) -> NDArray[np.intp]:
-        if self._decoder.needs_nms:
-            return nms(found.boxes, found.scores, found.class_ids, self._iou, self._max_detections)
-        return np.argsort(-found.scores, kind="stable")[: self._max_detections]
+    def _choose(self, found: Candidates) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The detections' indices, best first, and the scores of all candidates."""
+        if not self._decoder.needs_nms:
+            return np.argsort(-found.scores, kind="stable")[: self._max_detections], found.scores
+        chosen, scores = suppress(
+            self._nms, found.boxes, found.scores, found.class_ids, self._iou, self._max_detections
+        )
+        # What matrix NMS lowered below the threshold is no detection any more.
+        return chosen[scores[chosen] >= np.float32(self._score)], scores
 
     def _label(self, class_id: int) -> str:
         if 0 <= class_id < len(self.labels):

@@ -1,11 +1,76 @@
-"""Non-maximum suppression: of boxes of one class that overlap too much, the best stays."""
+"""Non-maximum suppression: of boxes of one class that overlap too much, the best stays.
+
+Exact is the greedy rule that everybody means by NMS; fast and matrix do it in one step. In numpy exact, which stops when
+enough boxes stay, is the fastest too: .14, 1.1 and 1.3 ms for 100, 1,000 and 3,000 boxes, where fast takes .12, 12.7
+and 12.7 and matrix .16, 20 and 20 (benchmarks/nms.py). None of them compares boxes of different classes.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+Method = Literal["exact", "fast", "matrix"]
+
 BLOCK = 128
+MOST_AT_ONCE = 1000
+"""Fast and matrix compare so many of the best with each other; their one matrix grows with the square."""
+
+
+def suppress(
+    method: Method,
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    class_ids: NDArray[np.int32],
+    iou: float,
+    max_detections: int,
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """By that method: indices of the boxes that stay, by score descending, and all scores (matrix lowers them)."""
+    if method == "matrix":
+        scores = matrix_decayed(boxes, scores, class_ids)
+        kept = np.flatnonzero(scores > 0)
+        order = kept[np.argsort(-scores[kept], kind="stable")]
+        return order[:max_detections], scores
+    chosen = (fast_nms if method == "fast" else nms)(boxes, scores, class_ids, iou, max_detections)
+    return chosen, scores
+
+
+def fast_nms(
+    boxes: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    class_ids: NDArray[np.int32],
+    iou: float,
+    max_detections: int,
+) -> NDArray[np.intp]:
+    """As ``nms``, but a box that was suppressed suppresses others all the same: one matrix, no order to follow, and a
+    few boxes fewer. Source: Bolya et al., YOLACT, section 3.3, https://arxiv.org/abs/1904.02689."""
+    order = np.argsort(-scores, kind="stable")[:MOST_AT_ONCE]
+    sides, classes = np.ascontiguousarray(boxes[order].T), class_ids[order]
+    every = np.arange(len(order))
+    with np.errstate(invalid="ignore", over="ignore"):
+        later = np.triu(_conflicts(sides, classes, every, every, iou), k=1)
+    return order[~later.any(axis=0)][:max_detections]
+
+
+def matrix_decayed(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], class_ids: NDArray[np.int32]
+) -> NDArray[np.float32]:
+    """Scores ``[N]``, each lowered by the better boxes of its class that overlap it; nothing is removed but what is
+    below the best thousand (0).
+
+    decay = min over better boxes i of (1 - iou_ij) / (1 - max_k iou_ki): one that is itself suppressed counts for less.
+    Source: Wang et al., SOLOv2, section 3.3, linear form, https://arxiv.org/abs/2003.10152.
+    """
+    order = np.argsort(-scores, kind="stable")[:MOST_AT_ONCE]
+    overlap = np.triu(_overlaps(np.ascontiguousarray(boxes[order].T), class_ids[order]), k=1)
+    covered = overlap.max(axis=0, initial=0.0)
+    ratio = (1 - overlap) / np.maximum(1 - covered[:, None], 1e-6)
+    decay = np.where(overlap > 0, ratio, 1.0).min(axis=0, initial=1.0)
+    lowered = np.zeros_like(scores)
+    lowered[order] = scores[order] * decay
+    return lowered
 
 
 def nms(
@@ -35,6 +100,18 @@ def nms(
         if len(kept) >= max_detections:
             break
     return order[kept[:max_detections]]
+
+
+def _overlaps(sides: NDArray[np.float32], classes: NDArray[np.int32]) -> NDArray[np.float32]:
+    """IoU of each pair of boxes of one class, else 0: ``[N, N]``."""
+    a, b = sides[:, :, None], sides[:, None, :]
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        width = np.minimum(a[2], b[2]) - np.maximum(a[0], b[0])
+        height = np.minimum(a[3], b[3]) - np.maximum(a[1], b[1])
+        common = np.maximum(width, 0) * np.maximum(height, 0)
+        iou = common / (_area(a) + _area(b) - common)
+    overlaps: NDArray[np.float32] = np.where(classes[:, None] == classes[None], np.nan_to_num(iou), 0)
+    return overlaps
 
 
 def _conflicts(

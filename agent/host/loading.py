@@ -73,6 +73,15 @@ def installed(entry_points: Iterable[EntryPoint] | None = None) -> dict[str, Ent
     return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
 
 
+def strangers(tables: Iterable[str], entries: Mapping[str, EntryPoint]) -> list[str]:
+    """The tables that belong to no installed plugin, one line each."""
+    return [
+        f"plugins.{name}: no installed plugin has this name{did_you_mean(name, entries)}"
+        for name in tables
+        if name not in entries
+    ]
+
+
 def load_plugins(
     tables: Mapping[str, Mapping[str, Any]], entry_points: Iterable[EntryPoint] | None = None
 ) -> list[Loaded]:
@@ -81,13 +90,8 @@ def load_plugins(
     Raises ConfigError when a table belongs to no installed plugin.
     """
     entries = installed(entry_points)
-    strangers = [
-        f"plugins.{name}: no installed plugin has this name{did_you_mean(name, entries)}"
-        for name in tables
-        if name not in entries
-    ]
-    if strangers:
-        raise ConfigError(strangers)
+    if unknown := strangers(tables, entries):
+        raise ConfigError(unknown)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     return [_load(entries[name], dict(table), manager) for name, table in tables.items()]
@@ -105,6 +109,34 @@ def inspect_plugins(
         found = {name: msgspec.structs.replace(health, state="no table") for name, health in found.items()}
         found.update({loaded.name: loaded.health() for loaded in load_plugins(tables, entry_points)})
     return dict(sorted(found.items()))
+
+
+def table_faults(
+    tables: Mapping[str, Mapping[str, Any]], entry_points: Iterable[EntryPoint] | None = None
+) -> list[str]:
+    """What is wrong with the tables of plugins that are not switched off, one line each. Nothing is made, nothing runs.
+
+    A plugin that cannot be imported has no part in this: that is no fault of its table.
+    """
+    entries = installed(entry_points)
+    faults = strangers(tables, entries)
+    for name, table in tables.items():
+        if name in entries and table.get("enabled", True) is not False:
+            faults += _faults_of(entries[name], dict(table))
+    return faults
+
+
+def _faults_of(entry: EntryPoint, table: dict[str, Any]) -> list[str]:
+    own = {key: table.pop(key) for key in HostKeys.__struct_fields__ if key in table}
+    _, faults = read_struct(HostKeys, own, f"plugins.{entry.name}")
+    try:
+        loaded = Loaded(name=entry.name, plugin=entry.load())
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - foreign code, see _import; told when the plugin is loaded
+        log.info("plugin %s: %s", entry.name, in_words(error))
+        return faults
+    return [*faults, *_configure(loaded, table)]
 
 
 def _glance(entry: EntryPoint, manager: pluggy.PluginManager) -> PluginHealth:
