@@ -32,8 +32,9 @@ def command(model: str, source: str, rounds: int, frames: int, as_json: bool) ->
     """
     from agent.app import build_detector
     from agent.config import ModelConfig
+    from agent.host.extensions import extensions
 
-    detector = build_detector(ModelConfig(path=model), {})
+    detector = build_detector(ModelConfig(path=model), extensions().decoders)
     pictures = _pictures(source, frames)
     contestants: dict[str, Callable[[Frame], object]] = _contestants(detector)
     measured: dict[str, list[float]] = {name: [] for name in contestants}
@@ -53,9 +54,10 @@ def command(model: str, source: str, rounds: int, frames: int, as_json: bool) ->
 
 def _pictures(spec: str, count: int) -> list[Frame]:
     from agent.data import Frame
+    from agent.host.extensions import extensions
     from agent.sources.factory import SourceOptions, open_source
 
-    source = open_source(spec, options=SourceOptions())
+    source = open_source(spec, options=SourceOptions(), factories=extensions().sources)
     source.open()
     try:
         read: Iterator[Any] = iter(source.read, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from agent.errors import AgentError, ConfigError
 
 if TYPE_CHECKING:
     from agent.config import CameraConfig, Config
+    from agent.host.extensions import Extensions
+    from agent.sources.base import Source
 
 
 @click.command(name="check")
@@ -38,8 +40,9 @@ def command(path: Path, as_json: bool) -> None:
 def _findings(config: Config) -> Iterator[tuple[str, AgentError | None]]:
     yield from _plugins(config)
     yield "model", _error_of(lambda: _load_model(config))
+    factories = _extensions(config).sources
     for camera in config.camera:
-        yield f"camera {camera.name}", _error_of(lambda camera=camera: _open_recording(camera))  # type: ignore[misc]
+        yield f"camera {camera.name}", _error_of(lambda camera=camera: _open_recording(camera, factories))  # type: ignore[misc]
     yield "state folder", _error_of(lambda: _hold_state(config))
 
 
@@ -65,16 +68,24 @@ def _error_of(action: Callable[[], object]) -> AgentError | None:
     return None
 
 
+def _extensions(config: Config) -> Extensions:
+    """What the plugins bring that have a table, as the daemon will have it."""
+    from agent.host.extensions import extensions
+    from agent.host.loading import installed
+
+    return extensions([entry for name, entry in installed().items() if name in config.plugins])
+
+
 def _load_model(config: Config) -> None:
     from agent.app import build_detector
 
-    build_detector(config.model, {}).close()
+    build_detector(config.model, _extensions(config).decoders).close()
 
 
-def _open_recording(camera: CameraConfig) -> None:
+def _open_recording(camera: CameraConfig, factories: Mapping[str, Callable[[str], Source]]) -> None:
     from agent.app import build_source
 
-    source = build_source(camera, {})
+    source = build_source(camera, factories)
     if not source.live:
         try:
             source.open()

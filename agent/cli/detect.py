@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -96,16 +98,14 @@ def command(
     items = outside(expand(sources, recursive=recursive), out)
     package = find_package(model)
     job = _job(items, package, precision, formats, annotations, frames, settings)
-    detector = _detector(package, precision, **settings)
-    try:
+    with closing(_detector(package, precision, **settings)) as detector:
         _make(out)
-        journal = BatchJournal(out, job, restart=restart)
-        journal.keep_while(lambda record: holds(out, record.marks))
-        before = journal.tally().pictures
-        rates = _choose_batch(journal, detector, batch)
-        tally, writers, seconds = _work(items, detector, journal, _Files(formats, out, package, annotations), frames)
-    finally:
-        detector.close()
+        with closing(BatchJournal(out, job, restart=restart)) as journal:
+            journal.keep_while(lambda record: holds(out, record.marks))
+            before = journal.tally().pictures
+            rates = _choose_batch(journal, detector, batch)
+            files = _Files(formats, out, package, annotations)
+            tally, writers, seconds = _work(items, detector, journal, files, frames)
     how = {"batch": journal.batch, "pictures_a_second_by_batch": rates, "seconds": round(seconds, 3)}
     _report(tally, writers, (tally.pictures - before) / seconds if seconds else 0.0, how, as_json)
     click.get_current_context().exit(tally.exit_code)
@@ -141,21 +141,28 @@ def _job(
     annotations: Path | None,
     frames: int | None,
     settings: Mapping[str, Any],
-) -> dict[str, str]:
-    """What decides what is written, by a name that an error can tell."""
-    import hashlib
-
+) -> dict[str, Any]:
+    """What decides what is written, by names that an error can tell."""
     from agent.detection.batch_items import stamp
 
-    def digest(value: Any) -> str:
-        return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-    labels = annotations.read_bytes().hex() if annotations is not None and annotations.is_file() else None
+    ids = annotations.read_bytes() if annotations is not None and annotations.is_file() else b""
     return {
-        "model": digest([package.choose(precision).sha256, package.family, package.labels, repr(package.input)]),
-        "settings": digest([sorted(formats), frames, dict(settings), labels]),
-        "pictures": digest([stamp(item) for item in items]),
+        "model": _digest([package.choose(precision).sha256, package.family, package.labels, repr(package.input)]),
+        "pictures": _digest([stamp(item) for item in items]),
+        "annotations": _digest(ids),
+        "formats": ",".join(sorted(formats)),
+        "frames": frames,
+        **settings,
     }
+
+
+def _digest(value: Any) -> str:
+    import hashlib
+
+    from agent.detection.batch_journal import DIGEST
+
+    plain = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, default=str).encode()
+    return DIGEST + hashlib.sha256(plain).hexdigest()
 
 
 def _choose_batch(journal: BatchJournal, detector: Detector, wanted: int | None) -> dict[int, float]:
@@ -163,6 +170,11 @@ def _choose_batch(journal: BatchJournal, detector: Detector, wanted: int | None)
     from agent.detection.batch import best_batch
 
     if journal.batch is not None:
+        if detector.fixed_batch is None and wanted not in (None, journal.batch):
+            raise AgentError(
+                f"{journal.path.parent}: a job with --batch {journal.batch} was interrupted here, not {wanted}; leave "
+                "--batch out to finish it, or give --restart to begin anew"
+            )
         done = journal.records[-1].done if journal.records else 0
         click.echo(f"going on with an interrupted job: {done} item(s) are done", err=True)
         return {}
@@ -184,11 +196,13 @@ def _detector(package: ModelPackage, precision: str | None, **settings: Any) -> 
     """A detector for work that should keep every core busy: a picture in flight a core, one thread each."""
     from agent.detection.detector import Detector
     from agent.engines.onnx import OnnxEngine, cores
+    from agent.host.extensions import extensions
 
     variant = package.choose(precision)
     slots = min(cores(), MOST_SLOTS)
     engine = OnnxEngine(package.file_of(variant), slots=slots, threads=max(1, cores() // slots))
-    detector = Detector(package, engine, precision=variant.precision, **settings)
+    decoders = extensions().decoders
+    detector = Detector(package, engine, precision=variant.precision, decoders=decoders, **settings)
     detector.warm_up()
     return detector
 
@@ -198,22 +212,31 @@ def _work(
 ) -> tuple[Tally, dict[str, Writer], float]:
     """Do the job to its end; what it came to, and how long it took."""
     from agent.detection.batch import BatchJob, Reports
+    from agent.host.extensions import extensions
     from agent.sources.factory import open_source
 
     started = time.monotonic()
     writers = files.open(journal.records[-1].marks if journal.records else {})
-    total = None if any(item.clip for item in items) else len(items)
-    finished = False
+    before = journal.tally()
     try:
-        with Progress("pictures", total, done=journal.tally().pictures) as progress:
+        with Progress("pictures", _total(items, frames), done=before.pictures + len(before.errors)) as progress:
             reports = Reports(progress.step, progress.say)
-            tally = BatchJob(items, detector, writers, journal, open_source, reports, frames).run()
-        finished = True
+            opened = partial(open_source, factories=extensions().sources)
+            tally = BatchJob(items, detector, writers, journal, opened, reports, frames).run()
     except KeyboardInterrupt:
         raise AgentError("interrupted; the same command goes on where this one was") from None
-    finally:
-        journal.close(finished=finished)
+    journal.finish()
     return tally, writers, time.monotonic() - started
+
+
+def _total(items: Sequence[Item], frames: int | None) -> int | None:
+    """How many pictures there will be, as far as the clips' containers tell; None where one does not."""
+    from agent.detection.results import pictures_in
+
+    counts = [
+        pictures_in(Path(item.spec)) if item.clip and Path(item.spec).is_file() else 1 - item.clip for item in items
+    ]
+    return sum(min(count, frames or count) for count in counts) if all(count > 0 for count in counts) else None
 
 
 def _report(tally: Tally, writers: Mapping[str, Writer], rate: float, how: Mapping[str, Any], as_json: bool) -> None:

@@ -101,9 +101,11 @@ def add(
     from agent.detection.add import Wishes, add_model
     from agent.detection.model import models_dir
     from agent.engines.onnx import OnnxEngine
+    from agent.host.extensions import extensions
 
     trial = Trial(picture, try_out, file, wishes["name"]) if picture is not None else None
-    added = add_model(file, Wishes(**wishes), models or models_dir(), OnnxEngine, replace=replace)
+    families = extensions().decoders
+    added = add_model(file, Wishes(**wishes), models or models_dir(), OnnxEngine, replace=replace, extra=families)
     for note in added.notes:
         click.echo(f"note: {note}", err=True)
     rows = _package_rows(added.package)
@@ -174,10 +176,11 @@ def _package_rows(package: ModelPackage) -> dict[str, Any]:
 def _graph_rows(path: Path, size: tuple[int, int] | None) -> dict[str, Any]:
     from agent.detection.inspection import inspect_graph, metadata_labels
     from agent.engines.onnx import OnnxEngine
+    from agent.host.extensions import extensions
 
     engine = OnnxEngine(path)
     try:
-        seen = inspect_graph(engine, str(path), size)
+        seen = inspect_graph(engine, str(path), size, extensions().decoders)
     finally:
         engine.close()
     return {

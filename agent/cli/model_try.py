@@ -29,11 +29,13 @@ class Trial:
         """Draw what the package finds; what it found, for the table, and a hint where it finds nothing."""
         from agent.detection.trial import better_feed, try_feeds, try_model
         from agent.engines.onnx import OnnxEngine
+        from agent.host.extensions import extensions
 
         engine = OnnxEngine(package.file_of(package.choose()))
         try:
-            found = try_model(package, engine, self._pixels)
-            feeds = try_feeds(package, engine, self._pixels)
+            families = extensions().decoders
+            found = try_model(package, engine, self._pixels, families)
+            feeds = try_feeds(package, engine, self._pixels, families)
         finally:
             engine.close()
         self._write(found)

@@ -40,7 +40,7 @@ class Progress:
         """One more is done."""
         self._done += 1
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done)
+            self._bar.update(self._task, completed=self._done, rate=f"{self._rate():.1f} a second")
         elif self._bar is None and time.monotonic() >= self._due:
             self._due = time.monotonic() + PERIOD
             self.say(self._line())
@@ -53,10 +53,14 @@ class Progress:
             click.echo(line, err=True)
 
     def _line(self) -> str:
-        rate = (self._done - self._before) / (time.monotonic() - self._started)
+        rate = self._rate()
         of = "" if self._total is None else f" of {self._total}"
         left = "" if self._total is None or not rate else f", {duration((self._total - self._done) / rate)} left"
         return f"{self._done}{of} {self._what}, {rate:.1f} a second{left}"
+
+    def _rate(self) -> float:
+        """Steps a second since the start, without those of an earlier run."""
+        return (self._done - self._before) / max(time.monotonic() - self._started, 1e-6)
 
     def _draw(self) -> None:
         from rich import progress
@@ -66,11 +70,12 @@ class Progress:
             progress.BarColumn(),
             progress.MofNCompleteColumn(),
             progress.TextColumn(self._what),
+            progress.TextColumn("{task.fields[rate]}"),
             progress.TimeElapsedColumn(),
             progress.TimeRemainingColumn(),
         )
         self._bar = progress.Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(self._what, total=self._total, completed=self._done)
+        self._task = self._bar.add_task(self._what, total=self._total, completed=self._done, rate="")
         self._bar.start()
 
 

@@ -186,7 +186,7 @@ def _manifest(file: Path, wishes: Wishes, seen: Probe, family: str, labels: tupl
         name=wishes.name,
         family=family,
         labels=labels,
-        input=InputSpec(size=seen.size, **values),
+        input=InputSpec(size=seen.size, layout=seen.layout, **values),
         variant=(Variant(precision=precision, file=f"{name}.onnx", sha256="0" * 64),),
     )
     try:

@@ -7,6 +7,7 @@ batch_journal.py's, what the files look like results.py's.
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
 import time
@@ -35,6 +36,9 @@ TRIAL_SECONDS = 0.25
 READ_AHEAD_BYTES = 256 << 20
 READ_AHEAD = 32
 WRITE_BEHIND = 4
+WRITE_BEHIND_BYTES = 256 << 20
+BATCH_BYTES = 64 << 20
+"""Of pictures as read: with larger ones fewer go into a batch."""
 RECORD_SECONDS = 0.2
 
 Open = Callable[[str], "Source"]
@@ -68,7 +72,7 @@ class Inferred(NamedTuple):
 
 
 class Reports(NamedTuple):
-    """What a job tells while it runs: each picture done, and each line about one that could not be read."""
+    """What a job tells while it runs: each picture done or passed over, and a line about each of the latter."""
 
     step: Callable[[], None]
     say: Callable[[str], None]
@@ -140,7 +144,8 @@ class BatchJob:
         self._stopping = threading.Event()
         self._reads: queue.Queue[Read | BaseException | None] = queue.Queue()
         self._room = _Room(READ_AHEAD, READ_AHEAD_BYTES)
-        self._writes: queue.Queue[Inferred | None] = queue.Queue(WRITE_BEHIND)
+        self._writes: queue.Queue[Inferred | None] = queue.Queue()
+        self._behind = _Room(WRITE_BEHIND, WRITE_BEHIND_BYTES)
         self._fault: BaseException | None = None
 
     def run(self) -> Tally:
@@ -155,13 +160,20 @@ class BatchJob:
         finally:
             self._stopping.set()
             self._room.open()
-            self._hand_over(None)
+            self._writes.put(None)
             writer.join()
             reader.join()
         self._raise_fault()
-        for one in self._writers.values():
-            one.finish()
+        self._finish()
         return self._tally
+
+    def _finish(self) -> None:
+        try:
+            for one in self._writers.values():
+                one.finish()
+        except OSError as error:
+            self._fault = error
+        self._raise_fault()
 
     def _is_clip(self, index: int) -> bool:
         return self._items[index].clip
@@ -228,22 +240,18 @@ class BatchJob:
         assert read.picture is not None
         return Frame(self._items[read.item].name, read.number, read.picture.pixels, time.time(), time.monotonic())
 
-    def _hand_over(self, inferred: Inferred | None) -> None:
-        """To the writer, unless it has failed."""
-        while self._fault is None:
-            try:
-                self._writes.put(inferred, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-        if inferred is not None:
-            self._raise_fault()
+    def _hand_over(self, inferred: Inferred) -> None:
+        """To the writer, when it has room. Raises what it failed with."""
+        self._behind.take(_size(inferred.frames))
+        self._raise_fault()
+        self._writes.put(inferred)
 
     def _raise_fault(self) -> None:
         fault = self._fault
         if isinstance(fault, OSError):
             where = fault.filename or next(iter(self._writers.values())).path
-            raise AgentError(f"{where}: cannot be written: {fault.strerror}; make room and give the same command again")
+            way_out = "make room and " if fault.errno in (errno.ENOSPC, errno.EDQUOT) else "mend that and "
+            raise AgentError(f"{where}: cannot be written: {fault.strerror}; {way_out}give the same command again")
         if fault is not None:
             raise fault
 
@@ -256,6 +264,7 @@ class BatchJob:
         try:
             while (inferred := self._writes.get()) is not None:
                 self._write(inferred)
+                self._behind.give(_size(inferred.frames))
                 failed += inferred.batch.failed
                 done = inferred.batch.done
                 # Each clip is noted, as it is much work; pictures now and then.
@@ -266,11 +275,13 @@ class BatchJob:
                 self._note(done, failed)
         except BaseException as error:  # noqa: BLE001 - raised again by the caller's thread
             self._fault = error
+            self._behind.open()
 
     def _write(self, inferred: Inferred) -> None:
         for read in inferred.batch.failed:
             self._tally.fail(read.error, read.exit_code)
             self._reports.say(f"edgewarden: {read.error}")
+            self._reports.step()
         for read, frame, found in zip(inferred.batch.reads, inferred.frames, inferred.found, strict=True):
             item, picture = self._items[read.item], read.picture
             assert picture is not None
@@ -288,10 +299,18 @@ class BatchJob:
         self._journal.note(Record(done, marks, self._tally.pictures, self._tally.detections, lines, worst))
 
 
-def batches(reads: Iterator[Read], size: int, is_clip: Callable[[int], bool]) -> Iterator[Batch]:
-    """Pictures in order, ``size`` at a time; a clip begins and ends with a batch of its own."""
+def _size(frames: Sequence[Frame]) -> int:
+    return sum(frame.pixels.nbytes for frame in frames)
+
+
+def batches(
+    reads: Iterator[Read], size: int, is_clip: Callable[[int], bool], most: int = BATCH_BYTES
+) -> Iterator[Batch]:
+    """Pictures in order, ``size`` at a time, or as soon as they have ``most`` bytes; a clip begins and ends with a
+    batch of its own."""
     pictures: list[Read] = []
     failed: list[Read] = []
+    held = 0
     done: int | None = None
     clip: int | None = None
     for read in reads:
@@ -299,17 +318,18 @@ def batches(reads: Iterator[Read], size: int, is_clip: Callable[[int], bool]) ->
         if inside != clip:
             if pictures or failed:
                 yield Batch(tuple(pictures), tuple(failed), done)
-                pictures, failed = [], []
+                pictures, failed, held = [], [], 0
             clip = inside
         if read.picture is not None:
             pictures.append(read)
+            held += read.picture.pixels.nbytes
         elif read.error:
             failed.append(read)
         ended = read.last and (read.picture is None or inside is None)
         done = read.item + 1 if ended else None
-        if len(pictures) == size or (inside is not None and ended):
+        if len(pictures) == size or held >= most or (inside is not None and ended):
             yield Batch(tuple(pictures), tuple(failed), done)
-            pictures, failed = [], []
+            pictures, failed, held = [], [], 0
             clip = None if ended else clip
     if pictures or failed:
         yield Batch(tuple(pictures), tuple(failed), done)

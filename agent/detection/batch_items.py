@@ -36,9 +36,12 @@ def expand(specs: Iterable[str], *, recursive: bool = False) -> list[Item]:
 
 
 def outside(items: Iterable[Item], out: Path) -> list[Item]:
-    """The items that do not lie in the folder of the results: those of an earlier run are no sources."""
-    folder = out.expanduser().resolve()
-    return [item for item in items if "://" in item.spec or not Path(item.spec).resolve().is_relative_to(folder)]
+    """The items but the annotated pictures of an earlier run. Raises MissingSourceError where nothing else is left."""
+    folder = out.expanduser().resolve() / "annotated"
+    kept = [item for item in items if "://" in item.spec or not Path(item.spec).resolve().is_relative_to(folder)]
+    if not kept:
+        raise MissingSourceError(f"{folder}: these are the results of this --out; give another --out")
+    return kept
 
 
 def stamp(item: Item) -> list[object]:
@@ -86,13 +89,13 @@ def _is_clip(path: Path) -> bool:
 def _with_stems(items: Sequence[Item]) -> list[Item]:
     """Names for annotated pictures: ``a``, and ``a-2`` for the next one called so."""
     taken: set[str] = set()
+    counts: dict[str, int] = {}
     named = []
     for item in items:
         stem = wanted = Path(item.name).stem or "picture"
-        count = 1
         while stem.lower() in taken:
-            count += 1
-            stem = f"{wanted}-{count}"
+            counts[wanted.lower()] = counts.get(wanted.lower(), 1) + 1
+            stem = f"{wanted}-{counts[wanted.lower()]}"
         taken.add(stem.lower())
         named.append(item._replace(stem=stem))
     return named

@@ -71,6 +71,12 @@ CUSTOMS: Mapping[str, Custom] = {
         "DAMO-YOLO feeds RGB 0..255 as it is; PP-YOLOE and YOLO-NAS, which export the same, do not",
     ),
     "yolov7-end2end": Custom(ULTRALYTICS, "likely", "YOLOv7 feeds RGB / 255, centred"),
+    "tf-ssd": Custom(
+        _input("rgb", ZERO, ONE, "stretch", 0), "likely", "TensorFlow's exports take RGB 0..255 and normalise inside"
+    ),
+    "tflite-ssd": Custom(
+        _input("rgb", (127.5,) * 3, (1 / 127.5,) * 3, "stretch", 0), "guess", "float exports feed (x - 127.5) / 127.5"
+    ),
     "efficientnms": Custom(ULTRALYTICS, "guess", "YOLO exports with TensorRT's NMS feed RGB / 255, centred"),
 }
 

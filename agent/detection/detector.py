@@ -164,13 +164,14 @@ class Detector:
 
     def _check_input(self) -> None:
         width, height = self._input.size
-        wanted, shape = (None, 3, height, width), self._engine.input.shape
+        shape = self._engine.input.shape
+        wanted = (None, height, width, 3) if self._input.layout == "nhwc" else (None, 3, height, width)
         fits = len(shape) == 4 and all(None in (a, b) or a == b for a, b in zip(wanted, shape, strict=True))
         if not fits or self._engine.input.dtype not in ("float32", "float16", "uint8"):
             shown = ["?" if side is None else side for side in shape]
             raise ModelError(
                 f"{self.name}: the graph's input {self._engine.input.name} is {shown} {self._engine.input.dtype}, "
-                f"model.toml says [N, 3, {height}, {width}]"
+                f"model.toml says [N, {', '.join(map(str, wanted[1:]))}]"
             )
 
     def _finish(self, frame: Frame, transform: Transform, found: Candidates, started: float) -> Detections:

@@ -9,7 +9,7 @@ import ast
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ class Probe(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
     metadata: Mapping[str, str]
     reach: float = 0.0
+    layout: Literal["nchw", "nhwc"] = "nchw"
 
 
 class Proposal(NamedTuple):
@@ -123,15 +124,19 @@ def layout_of(engine: Engine) -> Proposal | None:
 def probe(engine: Engine, origin: str, size: tuple[int, int] | None = None) -> Probe:
     """Run a graph once on an empty picture. ``size``: for inputs of open size. Raises ModelError, EngineError."""
     shape = engine.input.shape
-    if len(shape) != 4 or shape[1] not in (None, 3):
+    last = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
+    if len(shape) != 4 or (not last and shape[1] not in (None, 3)):
         shown = ["?" if side is None else side for side in shape]
-        raise ModelError(f"{origin}: input {engine.input.name} is {shown}; a detector takes pictures as [N, 3, H, W]")
-    width, height = _input_size(origin, shape[3], shape[2], size)
-    batch = np.zeros((shape[0] or 1, 3, height, width), engine.input.dtype)
+        raise ModelError(
+            f"{origin}: input {engine.input.name} is {shown}; a detector takes pictures as [N, 3, H, W] or [N, H, W, 3]"
+        )
+    width, height = _input_size(origin, shape[2 if last else 3], shape[1 if last else 2], size)
+    axes = (height, width, 3) if last else (3, height, width)
+    batch = np.zeros((shape[0] or 1, *axes), engine.input.dtype)
     outputs = engine.collect(engine.submit(batch))
     shapes = {name: (1, *array.shape[1:]) for name, array in outputs.items()}
     # The contract of engines knows no metadata; ONNX Runtime's has it.
-    return Probe((width, height), shapes, getattr(engine, "metadata", {}), _reach(outputs))
+    return Probe((width, height), shapes, getattr(engine, "metadata", {}), _reach(outputs), "nhwc" if last else "nchw")
 
 
 def _reach(outputs: Mapping[str, NDArray[np.generic]]) -> float:

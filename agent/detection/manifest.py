@@ -37,7 +37,7 @@ class InputSpec(Struct, frozen=True, kw_only=True):
 
     ``size``: width and height. ``resize``: ``letterbox`` keeps the aspect ratio, centred, the rest is ``pad``;
     ``letterbox-topleft`` the same from the corner; ``stretch`` does not keep it; ``crop`` cuts the middle out.
-    ``pad``: pixel value 0..255 before mean and scale.
+    ``pad``: pixel value 0..255 before mean and scale. ``layout``: of the axes, ``nchw`` or (TensorFlow's) ``nhwc``.
     """
 
     size: tuple[Side, Side]
@@ -46,6 +46,7 @@ class InputSpec(Struct, frozen=True, kw_only=True):
     scale: Triple = (1 / 255, 1 / 255, 1 / 255)
     resize: Resize = "letterbox"
     pad: Annotated[int, Meta(ge=0, le=255)] = 114
+    layout: Literal["nchw", "nhwc"] = "nchw"
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, self.mean)):

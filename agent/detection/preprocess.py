@@ -65,14 +65,19 @@ def plan(spec: InputSpec, size: tuple[int, int]) -> Transform:
 
 
 class Preprocessor:
-    """Fills one NCHW input ``[batch, 3, H, W]`` of ``dtype``, again and again; one instance a slot of the engine.
+    """Fills one input ``[batch, 3, H, W]`` (``[batch, H, W, 3]`` for nhwc) of ``dtype``, again and again; one
+    instance a slot of the engine.
 
     What a picture does not cover is written only when the geometry changes: a camera's pictures are all of one size.
     """
 
     def __init__(self, spec: InputSpec, *, batch: int = 1, dtype: str = "float32") -> None:
         width, height = spec.size
-        self.buffer: NDArray[np.generic] = np.zeros((batch, 3, height, width), dtype)
+        channels_last = spec.layout == "nhwc"
+        shape = (batch, height, width, 3) if channels_last else (batch, 3, height, width)
+        self.buffer: NDArray[np.generic] = np.zeros(shape, dtype)
+        # Written to plane by plane whatever the order of the axes.
+        self._planar = self.buffer.transpose(0, 3, 1, 2) if channels_last else self.buffer
         self._spec = spec
         self._plans: list[Transform | None] = [None] * batch
         self._pixels = np.empty((0, 0, 3), np.uint8)
@@ -88,7 +93,7 @@ class Preprocessor:
         tx, ty, tw, th = transform.target
         self._resize(pixels[y : y + height, x : x + width], tw, th)
         for channel, plane in enumerate(self._order):
-            target = self.buffer[index, channel, ty : ty + th, tx : tx + tw]
+            target = self._planar[index, channel, ty : ty + th, tx : tx + tw]
             self._write(self._planes[plane], channel, target)
         return transform
 
@@ -96,7 +101,7 @@ class Preprocessor:
         transform = self._plans[index] = plan(self._spec, size)
         for channel in range(3):
             pad = (self._spec.pad - self._spec.mean[channel]) * self._spec.scale[channel]
-            self.buffer[index, channel] = pad
+            self._planar[index, channel] = pad
         return transform
 
     def _resize(self, pixels: NDArray[np.uint8], width: int, height: int) -> None:

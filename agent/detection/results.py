@@ -14,6 +14,7 @@ import msgspec
 
 from agent.data import Detections
 from agent.errors import AgentError, MissingError
+from agent.sources.opencv import silence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -314,7 +315,7 @@ class _Clip:
             return
         self._writer.release()
         # OpenCV's writer says nothing of a disk that is full: the container does.
-        if _pictures_in(self._part) != self._count:
+        if pictures_in(self._part) != self._count:
             self._part.unlink(missing_ok=True)
             raise AgentError(f"{self._path}: cannot be written; is the disk full?")
         self._part.replace(self._path)
@@ -335,8 +336,9 @@ class _Clip:
         self._first = None
 
 
-def _pictures_in(path: Path) -> int:
+def pictures_in(path: Path) -> int:
     """What the container of a clip promises; 0 where it cannot be read."""
+    silence()
     import cv2
 
     capture = cv2.VideoCapture(str(path.absolute()))
