@@ -70,6 +70,7 @@ class OnnxEngine:
         if slots < 1:
             raise ValueError(f"slots must be at least 1, not {slots}")
         self.path = Path(path)
+        self.optimisation: Optimisation = optimisation
         self.slots = slots
         self._open: set[_Ticket] = set()
         threads = threads or (cores() if slots == 1 else 1)

@@ -22,7 +22,12 @@ REMEMBERED = 256
 """Answers that are kept, to give them again to whoever sends the same id again."""
 BURST, RATE = 10.0, 5.0
 """So many at once, and so many a second after that."""
-LONGEST_ERROR = 300
+LONGEST_NAME = 64
+LONGEST_ERROR = 2000
+LARGEST_ANSWER = 64 << 10
+"""Bytes of an answer; a plugin's command could give more."""
+COMPLAINT_EVERY = 1.0
+"""Seconds from one answer to a flood to the next."""
 
 Ask = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -54,6 +59,7 @@ class Commands:
         self._lock = threading.Lock()
         self._done: OrderedDict[tuple[str, str], bytes | None] = OrderedDict()
         self._tokens, self._filled_at = BURST, 0.0
+        self._complained_at = float("-inf")
 
     def receive(self, name: str, payload: bytes, retained: bool, now: float) -> None:
         """A message on ``command/NAME``. ``now``: seconds on any clock that only goes on."""
@@ -62,7 +68,10 @@ class Commands:
             self._count("commands_retained")
             return
         if not self._admitted(now):
-            self._refuse(name, None, "too many commands, ask again in a second", "commands_too_many")
+            self._complain(name, now)
+            return
+        if name not in self._allowed and len(name) > LONGEST_NAME:
+            self._count("commands_unknown")  # no topic to answer on, either
             return
         if name not in self._allowed:
             self._refuse(name, None, "no such command, or not allowed by [plugins.mqtt] commands", "commands_unknown")
@@ -85,7 +94,11 @@ class Commands:
             if answer is not None:
                 self._answer(name, answer)
             return
-        asked = self._ask(name, arguments)
+        try:
+            asked = self._ask(name, arguments)
+        except Exception as error:  # noqa: BLE001 - becomes the answer
+            asked = Future()
+            asked.set_exception(error)
         asked.add_done_callback(lambda future: self._finish(name, identity, future))
 
     def _finish(self, name: str, identity: str, future: Future[dict[str, Any]]) -> None:
@@ -96,6 +109,10 @@ class Commands:
             told = str(error) if isinstance(error, AgentError) else f"failed: {type(error).__name__}"
             result = {"id": identity, "ok": False, "error": told[:LONGEST_ERROR]}
         payload = encoded(result)
+        if len(payload) > LARGEST_ANSWER:
+            payload = encoded(
+                {"id": identity, "ok": False, "error": f"done; its answer exceeds {LARGEST_ANSWER} bytes"}
+            )
         with self._lock:
             self._remember(name, identity, payload)
         self._count("commands_done" if error is None else "commands_failed")
@@ -106,6 +123,17 @@ class Commands:
         self._done.move_to_end((name, identity))
         while len(self._done) > REMEMBERED:
             self._done.popitem(last=False)
+
+    def _complain(self, name: str, now: float) -> None:
+        """A flood is answered once a second, not with a flood."""
+        with self._lock:
+            due = now - self._complained_at >= COMPLAINT_EVERY
+            if due:
+                self._complained_at = now
+        if due:
+            self._refuse(name, None, "too many commands, ask again in a second", "commands_too_many")
+        else:
+            self._count("commands_too_many")
 
     def _refuse(self, name: str, identity: str | None, reason: str, counter: str) -> None:
         self._count(counter)

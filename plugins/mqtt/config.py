@@ -37,6 +37,7 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     base: Annotated[str, Meta(min_length=1, pattern=r"^[^+#/\x00-\x1f\x7f$][^+#\x00-\x1f\x7f]*$")] = "edgewarden"
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     username: str = ""
+    username_file: str = ""
     password_file: str = ""
     tls: Tls | None = None
     keepalive: Annotated[int, Meta(ge=5, le=3600)] = 15
@@ -51,7 +52,9 @@ class MqttConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_snapshot_bytes: Annotated[int, Meta(ge=1024, le=64 << 20)] = 1 << 20
 
     def __post_init__(self) -> None:
-        if self.password_file and not self.username:
+        if self.username and self.username_file:
+            raise ValueError("username_file: username is given already; leave one of them out")
+        if self.password_file and not (self.username or self.username_file):
             raise ValueError("password_file needs username, the name the password belongs to")
         if self.group_commands and not self.commands:
             raise ValueError("group_commands needs commands")

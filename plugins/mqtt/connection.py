@@ -18,10 +18,12 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from plugins.mqtt.config import MqttConfig
-from plugins.mqtt.security import read_password, tls_context
+from plugins.mqtt.security import read_password, read_username, tls_context
 
 CONNECT_TIMEOUT = 3.0
 IN_FLIGHT = 100
+LARGEST_RECEIVED = 256 << 10
+"""Bytes of a packet that a broker of MQTT 5 may send us; it keeps what is larger to itself."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,14 @@ class Received:
     retained: bool = False
 
 
-Signal = Up | Refused | Down | Sent | Received
+@dataclass(frozen=True)
+class Unheard:
+    """A subscription was refused for ``reason``."""
+
+    reason: str
+
+
+Signal = Up | Refused | Down | Sent | Received | Unheard
 
 
 class Connection:
@@ -111,16 +120,18 @@ class Connection:
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
         self._client.on_message = self._on_message
+        self._client.on_subscribe = self._on_subscribe
 
     def open(self) -> None:
         """Connect the socket and send CONNECT. OSError when nobody answers, PluginError for our own files."""
         config = self._config
-        if config.username:
+        username = read_username(config)
+        if username:
             password = read_password(config.password_file) if config.password_file else None
-            self._client.username_pw_set(config.username, password)
+            self._client.username_pw_set(username, password)
         if config.tls is not None:
             self._client.tls_set_context(tls_context(config.tls))
-        self._client.connect(config.host, config.port, config.keepalive)
+        self._client.connect(config.host, config.port, config.keepalive, properties=self._demands())
         self._client.loop_start()
 
     def send(self, message: Message) -> int | None:
@@ -147,6 +158,14 @@ class Connection:
             except OSError:
                 return  # closed already, which is what was wanted
 
+    def _demands(self) -> Properties | None:
+        """What we ask of the broker: nothing of any size, from whomever."""
+        if self.version != 5:
+            return None
+        demands = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        demands.MaximumPacketSize = LARGEST_RECEIVED
+        return demands
+
     def _properties(self, message: Message) -> Properties | None:
         if self.version != 5 or not (message.content_type or message.about or message.expiry):
             return None
@@ -172,6 +191,11 @@ class Connection:
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         self._notify(self, Sent(mid, str(reason) if reason.is_failure else ""))
+
+    def _on_subscribe(self, _client: Any, _data: Any, _mid: int, reasons: list[ReasonCode], _properties: Any) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                self._notify(self, Unheard(str(reason)))
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         self._notify(self, Received(message.topic, bytes(message.payload), bool(message.retain)))

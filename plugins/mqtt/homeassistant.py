@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PREFIX = "homeassistant"
 BIRTH_TOPIC = f"{PREFIX}/status"
-CAMERA_STATES = ["up", "down", "frozen", "black"]
+CAMERA_STATES = ["up", "down", "frozen", "black", "paused"]
 FPS_LIMITS = ("1", "2", "5", "10", "15", "30")
 NO_LIMIT = "none"
 LABEL_LIMIT = 100

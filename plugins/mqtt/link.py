@@ -22,7 +22,7 @@ from paho.mqtt.client import topic_matches_sub
 
 from agent import PluginError
 from plugins.mqtt.config import MqttConfig
-from plugins.mqtt.connection import Connection, Down, Message, Received, Refused, Sent, Signal, Up
+from plugins.mqtt.connection import Connection, Down, Message, Received, Refused, Sent, Signal, Unheard, Up
 from plugins.mqtt.reconnect import STEADY, Outcome, Reconnect
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ VERSIONS = {"auto": 0, "5": 5, "3.1.1": 4}
 GOODBYE_TIMEOUT = 1.0
 UNWRITTEN_BYTES = 4 << 20
 REJECTED_RETRY = 5.0
+BARRED = 1.0
+"""Seconds in which nothing more is taken for a topic after a rejection: what was on its way here stands behind it."""
 OVERHEAD_BYTES = 256  # of a PUBLISH besides topic and payload: header and properties
 FLAPPING_HINT = "see its log; is there a second node of this name?"
 TRANSIENT = ("server unavailable", "server busy", "server shutting down")
@@ -46,10 +48,14 @@ HINTS = {
 
 @dataclass
 class Delivery:
-    """A message to be acknowledged. ``lasting``: again on the next connection; else what that one greets with."""
+    """A message to be acknowledged. ``lasting``: again on the next connection; else what that one greets with.
+
+    ``overtaking``: why it is not to go out again; one before it on its topic was rejected, and has to come first.
+    """
 
     message: Message
     lasting: bool
+    overtaking: PluginError | None = None
     future: Future[None] = field(default_factory=Future)
 
 
@@ -82,6 +88,7 @@ class Link:
         self._number = 0
         self._awaited: dict[int, int] = {}
         self._unwritten: dict[int, int] = {}
+        self._barred: dict[str, tuple[float, str]] = {}
         self._handlers: dict[str, Callable[[Received], None]] = {}
         self._refusal = ""
         self._next_try = 0.0
@@ -114,6 +121,9 @@ class Link:
                 raise PluginError(self._refusal, retry_after=self._retry_after())
             if self._too_large(message):
                 raise self._too_large_error(message)
+            until, why = self._barred.get(message.topic, (0.0, ""))
+            if time.monotonic() < until:
+                raise PluginError(why, retry_after=REJECTED_RETRY)
             return self._queue(message, lasting=True)
 
     def tell(self, message: Message) -> bool:
@@ -188,6 +198,7 @@ class Link:
                 self._awaited.clear()
                 self._unwritten.clear()
                 self._pending = {n: delivery for n, delivery in self._pending.items() if delivery.lasting}
+            self._fail_overtaking()
             connection.abort()
 
     def _notify(self, connection: Connection, signal: Signal) -> None:
@@ -218,8 +229,10 @@ class Link:
             return self._answered(answer.reason.lower(), connection.version)
         hung_up = isinstance(answer, Down)
         did = "hung up on" if hung_up else "does not answer"
+        # A broker of TLS 1.3 judges the client's certificate only after the handshake, and tells paho nothing.
+        hint = "; does it want another client certificate (tls.cert)?" if hung_up and self._config.tls else ""
         self._refusal = ""
-        self._say(f"mqtt: {self._where} {did} our CONNECT (MQTT {_spoken(connection.version)}); trying on")
+        self._say(f"mqtt: {self._where} {did} our CONNECT (MQTT {_spoken(connection.version)}){hint}; trying on")
         return Outcome.HUNG_UP if hung_up else Outcome.SILENT
 
     def _welcome(self, connection: Connection, up: Up) -> None:
@@ -250,6 +263,8 @@ class Link:
                 self._sent(signal)
             elif isinstance(signal, Received):
                 self._received(signal)
+            elif isinstance(signal, Unheard):
+                self._unheard(signal)
             elif isinstance(signal, Down):
                 return self._lost(signal.reason.lower(), time.monotonic() - since)
         connection.disconnect()
@@ -267,6 +282,13 @@ class Link:
                 except Exception:
                     self._count("handler_faults")
                     log.exception("mqtt: a message on %s could not be dealt with", signal.topic)
+
+    def _unheard(self, signal: Unheard) -> None:
+        self._count("subscriptions_refused")
+        self._say(
+            f"mqtt: {self._where} refused a subscription: {signal.reason.lower()}; "
+            "commands, or Home Assistant's greeting, do not reach this node; check the broker's access list"
+        )
 
     def _lost(self, reason: str, lasted: float) -> Outcome:
         if lasted >= STEADY:
@@ -289,7 +311,8 @@ class Link:
         return self._refused(self._refusal_text(reason, "refused"))
 
     def _refusal_text(self, reason: str, did: str) -> str:
-        who = f" (username {self._config.username!r})" if self._config.username else " (no username is set)"
+        named = self._config.username or self._config.username_file
+        who = f" (username {named!r})" if named else " (no username is set)"
         hint = HINTS.get(reason, "see the broker's log")
         return f"mqtt: {self._where} {did} the connection: {reason}{who}; {hint}"
 
@@ -341,7 +364,30 @@ class Link:
             return
         self._count("rejected")
         reason = f"mqtt: {self._where} rejected a message on {delivery.message.topic}: {signal.failure.lower()}"
-        delivery.future.set_exception(PluginError(reason, retry_after=REJECTED_RETRY))
+        error = PluginError(reason, retry_after=REJECTED_RETRY)
+        if delivery.lasting:
+            self._hold_back(delivery.message.topic, error)
+        delivery.future.set_exception(error)
+        self._fail_overtaking()
+
+    def _hold_back(self, topic: str, error: PluginError) -> None:
+        """What stands behind a rejected message on its topic is not to arrive before it."""
+        now = time.monotonic()
+        with self._lock:
+            self._barred = {barred: bar for barred, bar in self._barred.items() if now < bar[0]}
+            self._barred[topic] = (now + BARRED, str(error))
+            for delivery in self._pending.values():
+                if delivery.lasting and delivery.message.topic == topic:
+                    delivery.overtaking = error
+
+    def _fail_overtaking(self) -> None:
+        """But for what is in flight: that may have arrived, and is judged when the connection ends."""
+        with self._lock:
+            in_flight = set(self._awaited.values())
+            numbers = [n for n, one in self._pending.items() if one.overtaking is not None and n not in in_flight]
+            failed = [self._pending.pop(number) for number in numbers]
+        for delivery in failed:
+            delivery.future.set_exception(delivery.overtaking)
 
     def _too_large(self, message: Message) -> bool:
         size = len(message.payload) + len(message.topic.encode()) + OVERHEAD_BYTES

@@ -80,6 +80,16 @@ def test_a_thousand_pictures_killed_three_times_end_as_if_never_interrupted(thou
 
 
 @pytest.fixture
+def hundreds(thousand: Path, tmp_path: Path) -> Path:
+    """The first three hundred of them."""
+    folder = tmp_path / "hundreds"
+    folder.mkdir()
+    for path in sorted(thousand.iterdir())[:300]:
+        (folder / path.name).hardlink_to(path)
+    return folder
+
+
+@pytest.fixture
 def few(tmp_path: Path) -> Path:
     """Sixty small pictures and a clip."""
     folder = tmp_path / "few"
@@ -90,21 +100,21 @@ def few(tmp_path: Path) -> Path:
     return folder
 
 
-def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(thousand: Path, tmp_path: Path) -> None:
-    said = kill_after(thousand, tmp_path / "out", 50, signal.SIGINT)
+def test_ctrl_c_ends_it_cleanly_and_says_how_to_go_on(hundreds: Path, tmp_path: Path) -> None:
+    said = kill_after(hundreds, tmp_path / "out", 50, signal.SIGINT)
     assert said.splitlines()[-1] == "edgewarden: interrupted; the same command goes on where this one was"
     assert done(tmp_path / "out") >= 50
     assert not (tmp_path / "out" / "detections.jsonl").exists(), "half a result has no name"
 
 
-def test_another_job_in_the_same_folder_is_refused_by_what_differs(thousand: Path, few: Path, tmp_path: Path) -> None:
+def test_another_job_in_the_same_folder_is_refused_by_what_differs(hundreds: Path, few: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    kill_after(thousand, out, 20)
-    refused = edgewarden("detect", thousand, "--out", out, "--score", "0.7", "--format", FORMATS)
+    kill_after(hundreds, out, 20)
+    refused = edgewarden("detect", hundreds, "--out", out, "--score", "0.7", "--format", FORMATS)
     assert refused.returncode == 1
     assert "a job with other score (0.4 then, 0.7 now) was interrupted here" in refused.stderr
     assert "--restart to begin anew" in refused.stderr
-    refused = edgewarden("detect", thousand, "--out", out, "--format", FORMATS, "--batch", "77")
+    refused = edgewarden("detect", hundreds, "--out", out, "--format", FORMATS, "--batch", "77")
     assert "was interrupted here, not 77; leave --batch out to finish it" in refused.stderr
     refused = edgewarden("detect", few, "--out", out, "--format", FORMATS)
     assert "a job with other pictures was interrupted here" in refused.stderr
@@ -114,16 +124,13 @@ def test_another_job_in_the_same_folder_is_refused_by_what_differs(thousand: Pat
     assert not (out / NAME).exists()
 
 
-def test_a_changed_picture_is_another_job(few: Path, tmp_path: Path, thousand: Path) -> None:
+def test_a_changed_picture_is_another_job(few: Path, tmp_path: Path, hundreds: Path) -> None:
     out = tmp_path / "out"
-    kill_after(thousand, out, 20)
-    one = thousand / "0998.jpg"
+    kill_after(hundreds, out, 20)
+    one = hundreds / "0298.jpg"
     status = one.stat()
     os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    try:
-        refused = edgewarden("detect", thousand, "--out", out, "--format", FORMATS)
-    finally:
-        os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
+    refused = edgewarden("detect", hundreds, "--out", out, "--format", FORMATS)
     assert "a job with other pictures was interrupted here" in refused.stderr
 
 
@@ -137,16 +144,15 @@ def test_a_damaged_journal_is_named(few: Path, tmp_path: Path) -> None:
 
 
 def test_results_shorter_than_the_journal_says_are_made_again_from_where_they_are_whole(
-    thousand: Path, tmp_path: Path
+    hundreds: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    kill_after(thousand, out, 200)
+    kill_after(hundreds, out, 200)
     part = out / "detections.jsonl.part"
     os.truncate(part, part.stat().st_size // 2)
-    assert edgewarden("detect", thousand, "--out", out, "--format", FORMATS).returncode == 1
+    assert edgewarden("detect", hundreds, "--out", out, "--format", FORMATS).returncode == 0
     lines = (out / "detections.jsonl").read_bytes().splitlines()
-    assert len(lines) == 999
-    assert all(json.loads(line) for line in lines)
+    assert [json.loads(line)["file_name"] for line in lines] == sorted(path.name for path in hundreds.iterdir())
 
 
 def test_results_below_the_source_are_no_sources(few: Path) -> None:
@@ -213,12 +219,12 @@ def test_results_may_stand_beside_the_pictures_that_they_are_of(few: Path) -> No
     assert (refused.returncode, "give another --out" in refused.stderr) == (69, True)
 
 
-def test_a_running_job_cannot_be_disturbed_by_another_one_even_with_restart(thousand: Path, tmp_path: Path) -> None:
+def test_a_running_job_cannot_be_disturbed_by_another_one_even_with_restart(hundreds: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    running = start(thousand, out)
+    running = start(hundreds, out)
     try:
         wait_until(lambda: done(out) >= 20, 60, "it is at work")
-        refused = edgewarden("detect", thousand, "--out", out, "--restart")
+        refused = edgewarden("detect", hundreds, "--out", out, "--restart")
         assert "another detect writes here" in refused.stderr
         assert done(out) >= 20
     finally:
@@ -228,7 +234,7 @@ def test_a_running_job_cannot_be_disturbed_by_another_one_even_with_restart(thou
 
 def test_a_job_that_failed_before_it_did_anything_does_not_stand_in_the_way(few: Path, tmp_path: Path) -> None:
     (tmp_path / "gt.json").write_text("no json")
-    arguments = ["detect", few, "--out", tmp_path / "out", "--format", "coco"]
+    arguments: list[str | Path] = ["detect", few, "--out", tmp_path / "out", "--format", "coco"]
     failed = edgewarden(*arguments, "--annotations", tmp_path / "gt.json")
     assert "not a COCO annotations file" in failed.stderr
     assert edgewarden(*arguments).returncode == 0

@@ -6,13 +6,10 @@ from concurrent.futures import Future
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from agent import PluginError
-from plugins.mqtt.commands import BURST, LARGEST, REMEMBERED, Commands
+from plugins.mqtt.commands import BURST, LARGEST, LARGEST_ANSWER, REMEMBERED, Commands
 from plugins.mqtt.config import COMMANDS, MqttConfig
-from plugins.mqtt.topics import Topics
 
 
 class Node:
@@ -125,43 +122,37 @@ def test_the_memory_of_ids_is_bounded() -> None:
     assert len(node.commands._done) == REMEMBERED
 
 
-ANYTHING = st.one_of(
-    st.binary(max_size=200),
-    st.recursive(
-        st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-        max_leaves=10,
-    ).map(lambda value: msgspec.json.encode(value) if _encodable(value) else b"nan"),
-)
-
-
-def _encodable(value: Any) -> bool:
-    try:
-        msgspec.json.encode(value)
-    except (ValueError, UnicodeEncodeError, OverflowError):
-        return False
-    return True
-
-
-@settings(max_examples=10_000, deadline=None)
-@given(name=st.text(max_size=30) | st.sampled_from(COMMANDS), payload=ANYTHING)
-def test_ten_thousand_hostile_commands_crash_nothing_change_nothing_and_answer_below_the_base(
-    name: str, payload: bytes
-) -> None:
+def test_a_flood_is_not_answered_with_a_flood() -> None:
     node = Node()
-    node.send(name, payload)
-    topics = Topics("edgewarden", "node")
-    for answered, result in node.answers:
-        topic = topics.result(answered)
-        assert topic.startswith("edgewarden/node/command/")
-        assert topic.endswith("/result")
-        assert topic.count("/") == 4
-        assert not set("+#\x00") & set(topic)
-        if not result["ok"]:
-            assert node.asked == []
-    for asked, arguments in node.asked:
-        assert asked in COMMANDS
-        assert "id" not in arguments
+    for number in range(500):
+        node.commands.receive("ping", f'{{"id": "{number}"}}'.encode(), False, 100.0 + number / 1000)
+    refused = [answer for _, answer in node.answers if not answer["ok"]]
+    assert len(refused) == 1
+    assert node.counts.count("commands_too_many") + len(node.asked) == 500
+
+
+def test_a_name_that_makes_no_topic_is_counted_and_not_answered() -> None:
+    node = Node()
+    node.send("%" * 65_000, b'{"id": "a"}')
+    assert (node.answers, node.counts) == ([], ["commands_unknown"])
+
+
+def test_an_answer_without_measure_is_left_out() -> None:
+    node = Node()
+    node.result = {"thing": "x" * LARGEST_ANSWER}
+    node.send("ping", b'{"id": "a"}')
+    assert "exceeds" in node.last["error"]
+
+
+def test_an_owner_that_fails_before_it_answers_is_an_answer() -> None:
+    node = Node()
+
+    def ask(*_: Any) -> Future[dict[str, Any]]:
+        raise PluginError("gone")
+
+    commands = Commands(COMMANDS, ask, node._answer, node.counts.append)
+    commands.receive("ping", b'{"id": "a"}', False, 1.0)
+    assert node.last == {"id": "a", "ok": False, "error": "gone"}
 
 
 def test_commands_are_off_unless_enabled_and_a_list_names_those_allowed() -> None:
