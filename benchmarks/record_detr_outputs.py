@@ -61,10 +61,27 @@ def networks() -> dict[str, Any]:
     }
     for net in made.values():
         net.eval()
+        spread(net)
         for name, parameter in net.named_parameters():
             if "class_embed" in name or "score_head" in name:
                 parameter.data.normal_(0, 0.35)
     return made
+
+
+def spread(net: Any) -> None:
+    """Weights and statistics that keep a signal from layer to layer: as they are made, all places of the encoder's map
+    score alike, and which of them become queries is chance, another one in ONNX Runtime than in torch."""
+    import torch
+
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+            module.train()
+    with torch.no_grad():
+        net(pixel_values=torch.rand(1, 3, SIDE, SIDE))
+    net.eval()
 
 
 def record(net: Any, picture: Any) -> dict[str, NDArray[Any]]:

@@ -113,13 +113,16 @@ class Detector:
         self._open.popleft()
         try:
             outputs = self._engine.collect(pending.ticket)
-            found = self._decoder.decode(outputs, self._score)
+            # What a broken graph makes overflow, or of numbers that are none, is left out and needs no warning.
+            with np.errstate(invalid="ignore", over="ignore"):
+                found = [_finite(some) for some in self._decoder.decode(outputs, self._score)]
         finally:
             self._free.append(pending.preprocessor)
         # A decoder of graphs that choose boxes for a whole batch cannot know of pictures behind the last box.
         found += [NOTHING] * (len(pending.frames) - len(found))
         results = zip(pending.frames, pending.transforms, found, strict=False)
-        return [self._finish(frame, transform, some, pending.started) for frame, transform, some in results]
+        with np.errstate(invalid="ignore", over="ignore"):
+            return [self._finish(frame, transform, some, pending.started) for frame, transform, some in results]
 
     def detect(self, frame: Frame) -> Detections:
         """One frame, waited for."""
@@ -178,7 +181,7 @@ class Detector:
         chosen, scores = self._choose(found)
         landmarks = None if found.landmarks is None else found.landmarks[chosen]
         boxes, landmarks = transform.undo(found.boxes[chosen], landmarks)
-        # A box that lies in the padding, or whose numbers are not finite, is no box of this picture.
+        # A box that lies in the padding is no box of this picture.
         inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         class_ids = found.class_ids[chosen][inside]
         return Detections(
@@ -212,3 +215,14 @@ class Detector:
             self._strange.add(class_id)
             log.warning("%s: the graph names class %d, model.toml has %d labels", self.name, class_id, len(self.labels))
         return f"class {class_id}"
+
+
+def _finite(found: Candidates) -> Candidates:
+    """Those whose score, box and landmarks are numbers: a broken graph gives others."""
+    good = np.isfinite(found.scores) & np.isfinite(found.boxes).all(axis=1)
+    if found.landmarks is not None:
+        good &= np.isfinite(found.landmarks).all(axis=(1, 2))
+    if good.all():
+        return found
+    landmarks = None if found.landmarks is None else found.landmarks[good]
+    return Candidates(found.boxes[good], found.scores[good], found.class_ids[good], landmarks)

@@ -35,7 +35,9 @@ def extensions(entry_points: Iterable[EntryPoint] | None = None) -> Extensions:
             plugin = entry.load()
             if any(hasattr(plugin, hook) for hook in HOOKS):
                 _register(name, plugin(), registries)
-        except Exception as error:  # noqa: BLE001 - a plugin's code: whatever it raises is told
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin's code: whatever it raises is told, sys.exit() too
             log.warning("plugin %s: what it brings cannot be used: %s", name, in_words(error))
     return found
 

@@ -130,7 +130,8 @@ class Detr(_TwoOutputs):
     def _picture(self, boxes: NDArray[np.float32], logits: NDArray[np.float32], min_score: float) -> Candidates:
         with np.errstate(over="ignore"):
             scores: NDArray[np.float32] = np.float32(1) / (np.float32(1) + np.exp(-logits))
-        queries, class_ids = np.nonzero(scores >= np.float32(min_score))
+        # The sigmoid makes a believable score of an infinite logit.
+        queries, class_ids = np.nonzero((scores >= np.float32(min_score)) & np.isfinite(logits))
         best = scores[queries, class_ids]
         order = np.argsort(-best, kind="stable")[: len(boxes)]
         chosen = boxes[queries[order]]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from agent.detection.decoders.base import Candidates
 from agent.detection.decoders.shapes import only
 
+MOST_CLASSES = 1 << 24
+
 
 class EndToEnd:
     """One output ``[B, N, 6]``: ``x1, y1, x2, y2`` in network pixels, score, class; unused rows score 0 or class -1.
@@ -39,5 +41,5 @@ class EndToEnd:
 
 def _picture(rows: NDArray[np.generic], min_score: np.float32) -> Candidates:
     near = rows[rows[:, 4] >= min_score].astype(np.float32, copy=False)
-    near = near[near[:, 5] >= 0]
+    near = near[(near[:, 5] >= 0) & (near[:, 5] < MOST_CLASSES)]  # what is no number is neither
     return Candidates(near[:, :4], near[:, 4], near[:, 5].astype(np.int32))

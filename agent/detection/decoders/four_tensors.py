@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 
 from agent.detection.decoders.base import Candidates
 from agent.errors import ModelError
+
+MOST_CLASSES = 1 << 24
+"""A float32 holds whole numbers up to here."""
 
 
 class Four(NamedTuple):
@@ -39,6 +43,11 @@ def four_of(shapes: Mapping[str, Sequence[int]]) -> Four | None:
     return Four(counts[0], boxes[0], scores, next(name for name in lists if name != scores))
 
 
+def _count(told: float, rows: int) -> int:
+    """How many of the rows count: what the graph says, 0 where that is no number."""
+    return int(min(max(told, 0), rows)) if math.isfinite(told) else 0
+
+
 def _counts(name: str) -> bool:
     return "num" in name.lower() or "count" in name.lower()
 
@@ -47,6 +56,7 @@ class _FourOutputs:
     """Finds out once which output is which, and takes the rows that count."""
 
     needs_nms: ClassVar[bool] = False
+    FIRST_CLASS: ClassVar[int] = 0
 
     def __init__(self, input_size: tuple[int, int], classes: int) -> None:
         self._size = np.array(input_size, np.float32)
@@ -61,7 +71,7 @@ class _FourOutputs:
         count, boxes, scores, classes = (outputs[name] for name in self._names)
         counts = np.asarray(count).reshape(len(boxes), -1)[:, 0]
         rows = zip(counts, boxes, scores, classes, strict=True)
-        return [self._picture(int(n), b, s, c, min_score) for n, b, s, c in rows]
+        return [self._picture(_count(float(n), len(s)), b, s, c, min_score) for n, b, s, c in rows]
 
     def _picture(
         self,
@@ -71,16 +81,18 @@ class _FourOutputs:
         classes: NDArray[np.generic],
         min_score: float,
     ) -> Candidates:
-        best = scores[: max(0, count)].astype(np.float32, copy=False)
-        keep = best >= np.float32(min_score)
-        near = boxes[: len(best)][keep].astype(np.float32, copy=False)
-        return Candidates(self._pixels(near), best[keep], self._classes(classes[: len(best)][keep]))
+        best = scores[:count].astype(np.float32, copy=False)
+        numbers = classes[:count].astype(np.float32)
+        known = (numbers >= self.FIRST_CLASS) & (numbers < MOST_CLASSES)  # false for what is no number
+        keep = known & (best >= np.float32(min_score))
+        near = boxes[:count][keep].astype(np.float32, copy=False)
+        return Candidates(self._pixels(near), best[keep], self._classes(numbers[keep]))
 
     def _pixels(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         raise NotImplementedError
 
-    def _classes(self, classes: NDArray[np.generic]) -> NDArray[np.int32]:
-        whole: NDArray[np.int32] = np.rint(classes.astype(np.float32)).astype(np.int32)
+    def _classes(self, classes: NDArray[np.float32]) -> NDArray[np.int32]:
+        whole: NDArray[np.int32] = np.rint(classes).astype(np.int32)
         return whole
 
 
@@ -103,7 +115,7 @@ class TfSsd(_FourOutputs):
     def _pixels(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
         return boxes[:, (1, 0, 3, 2)] * np.tile(self._size, 2)
 
-    def _classes(self, classes: NDArray[np.generic]) -> NDArray[np.int32]:
+    def _classes(self, classes: NDArray[np.float32]) -> NDArray[np.int32]:
         return super()._classes(classes) - self.FIRST_CLASS
 
 

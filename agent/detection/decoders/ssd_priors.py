@@ -69,6 +69,7 @@ def _probability(pair: NDArray[np.float32]) -> NDArray[np.float32]:
         return pair[:, 1]
     with np.errstate(over="ignore"):
         probability: NDArray[np.float32] = 1 / (1 + np.exp(pair[:, 0] - pair[:, 1]))
+    probability[~np.isfinite(pair).all(axis=1)] = np.nan  # else infinite logits would be sure of a face
     return probability
 
 

@@ -14,6 +14,8 @@ from agent.detection.decoders.shapes import boxes_from_centres, only
 
 ANCHORS = 3
 """Predictions a cell of the networks that have anchors."""
+MOST_PICTURES, MOST_CLASSES = 4096, 1 << 24
+"""Rows that name others are no detections; a broken graph gives them."""
 
 
 class Yolov5:
@@ -71,8 +73,9 @@ class Yolov7EndToEnd:
         """Candidates at or above ``min_score``, in network pixels; pictures up to the last one with a box."""
         (raw,) = outputs.values()
         rows = raw.astype(np.float32, copy=False)
+        known = (rows[:, 0] >= 0) & (rows[:, 0] < MOST_PICTURES) & (rows[:, 5] >= 0) & (rows[:, 5] < MOST_CLASSES)
+        rows = rows[known & (rows[:, 6] >= np.float32(min_score))]
         pictures = max(1, int(rows[:, 0].max(initial=0)) + 1)
-        rows = rows[rows[:, 6] >= np.float32(min_score)]
         return [_rows_of(rows[rows[:, 0] == picture]) for picture in range(pictures)]
 
 
