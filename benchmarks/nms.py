@@ -1,6 +1,8 @@
 """Exact, fast and matrix NMS on a real detector's candidates: time at several counts, and what each does to mAP.
 
-python benchmarks/nms.py --model PACKAGE --annotations COCO_JSON --images DIR [--json]
+    python benchmarks/nms.py --model PACKAGE --annotations COCO_JSON --images DIR [--json]
+
+Of each picture the 100, 1,000 or 3,000 best candidates are given to NMS, as the network made them.
 """
 
 from __future__ import annotations
@@ -10,85 +12,121 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+if TYPE_CHECKING:
+    from agent.data import Frame
+    from agent.detection.decoders.base import Candidates, Decoder
+    from agent.detection.model import ModelPackage
+    from agent.precision.accuracy import Truth
+
 COUNTS = (100, 1000, 3000)
-ROUNDS = 30
+IOU, MOST, ROUNDS = 0.65, 300, 3
 
 
-def crowd(count: int, seed: int = 1) -> tuple[Any, Any, Any]:
-    """Candidates as a detector gives them: clusters of boxes around objects."""
-    rng = np.random.default_rng(seed)
-    objects = max(1, count // 20)
-    centre = rng.uniform(20, 400, (objects, 2))[rng.integers(0, objects, count)] + rng.normal(0, 3, (count, 2))
-    half = rng.uniform(10, 40, (count, 2))
-    boxes = np.concatenate([centre - half, centre + half], 1).astype(np.float32)
-    return boxes, rng.uniform(0.01, 1, count).astype(np.float32), rng.integers(0, 5, count).astype(np.int32)
+class Row(NamedTuple):
+    """One method at one count: median milliseconds a picture, as a share of exact's, and mAP."""
+
+    method: str
+    candidates: int
+    ms: float
+    ratio: float
+    map50_95: float
+    map50: float
 
 
-def milliseconds() -> dict[str, dict[int, float]]:
-    """Medians of interleaved rounds."""
+def best_of(family: type[Decoder], count: int, seen: list[Candidates]) -> type[Decoder]:
+    """The family's decoder with all but the ``count`` best candidates left out; what it gives is noted in ``seen``."""
+
+    class BestOf(family):  # type: ignore[misc, valid-type]
+        def decode(self, outputs: Mapping[str, Any], min_score: float) -> list[Candidates]:
+            found = [_best(some, count) for some in super().decode(outputs, min_score)]
+            seen.extend(found)
+            return found
+
+    return BestOf
+
+
+def _best(found: Candidates, count: int) -> Candidates:
+    rows = np.sort(np.argsort(-found.scores, kind="stable")[:count])
+    points = None if found.landmarks is None else found.landmarks[rows]
+    return type(found)(found.boxes[rows], found.scores[rows], found.class_ids[rows], points)
+
+
+def milliseconds(pictures: Sequence[Candidates]) -> dict[str, float]:
+    """Medians by method, each picture's candidates given to each method in turn."""
     from agent.detection.nms import Method, suppress
 
-    found: dict[str, dict[int, float]] = {method: {} for method in get_args(Method)}
-    for count in COUNTS:
-        boxes, scores, classes = crowd(count)
-        rounds: dict[str, list[float]] = {method: [] for method in found}
-        for _ in range(ROUNDS):
+    spent: dict[str, list[float]] = {method: [] for method in get_args(Method)}
+    for _ in range(ROUNDS):
+        for one in pictures:
             for method in get_args(Method):
                 started = time.perf_counter()
-                suppress(method, boxes, scores, classes, 0.65, 300)
-                rounds[method].append((time.perf_counter() - started) * 1e3)
-        for method, values in rounds.items():
-            found[method][count] = round(statistics.median(values), 3)
-    return found
+                suppress(method, one.boxes, one.scores, one.class_ids, IOU, MOST)
+                spent[method].append((time.perf_counter() - started) * 1e3)
+    return {method: statistics.median(values) for method, values in spent.items()}
 
 
-def accuracy(model: str, annotations: Path, images: Path) -> dict[str, tuple[float, float]]:
-    """mAP50-95 and mAP50 by method."""
-    from agent.data import Frame
+def measure(package: ModelPackage, truth: Truth, frames: Mapping[str, Frame]) -> list[Row]:
+    """A row a count and method."""
+    from agent.detection.decoders.registry import decoder_class
     from agent.detection.detector import Detector
-    from agent.detection.model import find_package
     from agent.detection.nms import Method
     from agent.engines.onnx import OnnxEngine
-    from agent.precision.accuracy import Truth
-    from agent.sources.images import read_image
 
-    package = find_package(model)
-    truth = Truth(annotations, package.labels)
-    names = [name for name in sorted(truth.images) if (images / name).is_file()]
-    found = {}
-    for method in get_args(Method):
-        detector = Detector(package, OnnxEngine(package.file_of(package.choose())), score=0.001, iou=0.65, nms=method)
-        told = {name: detector.detect(Frame("nms", 0, read_image(images / name), 0.0, 0.0)) for name in names}
-        detector.close()
-        figures = truth.score(told)
-        found[method] = (round(figures.map50_95, 4), round(figures.map50, 4))
-    return found
+    rows = []
+    for count in COUNTS:
+        seen: list[Candidates] = []
+        families = {package.family: best_of(decoder_class(package.family), count, seen)}
+        figures = {}
+        for method in get_args(Method):
+            seen.clear()
+            engine = OnnxEngine(package.file_of(package.choose()))
+            detector = Detector(package, engine, score=0.0, iou=IOU, max_detections=MOST, decoders=families, nms=method)
+            figures[method] = truth.score({name: detector.detect(frame) for name, frame in frames.items()})
+            detector.close()
+        given = round(statistics.median(len(one.scores) for one in seen))
+        times = milliseconds(seen)
+        for method, one in figures.items():
+            ratio = times[method] / times["exact"]
+            figure = round(one.map50_95, 4), round(one.map50, 4)
+            rows.append(Row(method, given, round(times[method], 3), round(ratio, 2), *figure))
+    return rows
 
 
 def main() -> int:
     """Measure, print."""
+    from agent.data import Frame
+    from agent.detection.model import find_package
+    from agent.precision.accuracy import Truth
+    from agent.sources.images import read_image
+
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--model", required=True, help="model package")
     parser.add_argument("--annotations", type=Path, required=True, help="COCO annotations")
     parser.add_argument("--images", type=Path, required=True, help="folder of their pictures")
     parser.add_argument("--json", action="store_true", help="one JSON document")
     args = parser.parse_args()
-    times, maps = milliseconds(), accuracy(args.model, args.annotations, args.images)
+    package = find_package(args.model)
+    truth = Truth(args.annotations, package.labels)
+    names = [name for name in sorted(truth.images) if (args.images / name).is_file()]
+    frames = {name: Frame("nms", 0, read_image(args.images / name), 0.0, 0.0) for name in names}
+    rows = measure(package, truth, frames)
     if args.json:
-        print(json.dumps({"milliseconds": times, "map": maps}))
+        print(json.dumps([row._asdict() for row in rows]))
         return 0
-    print(f"{'':8}" + "".join(f"{count:>9} boxes" for count in COUNTS) + f"{'mAP50-95':>11}{'mAP50':>8}")
-    for method, row in times.items():
-        cells = "".join(f"{row[count]:>12.2f} ms" for count in COUNTS)
-        print(f"{method:8}{cells}{maps[method][0]:>11.4f}{maps[method][1]:>8.4f}")
+    print(f"{'candidates':>10}  {'method':8}{'ms':>9}{'ratio':>8}{'mAP50-95':>10}{'mAP50':>8}")
+    for row in rows:
+        print(
+            f"{row.candidates:>10}  {row.method:8}{row.ms:>9.2f}{row.ratio:>8.2f}{row.map50_95:>10.4f}{row.map50:>8.4f}"
+        )
     return 0
 
 

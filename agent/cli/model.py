@@ -175,14 +175,16 @@ def _package_rows(package: ModelPackage) -> dict[str, Any]:
 
 def _graph_rows(path: Path, size: tuple[int, int] | None) -> dict[str, Any]:
     from agent.detection.inspection import inspect_graph, metadata_labels
+    from agent.detection.one_input import one_input
     from agent.engines.onnx import OnnxEngine
     from agent.host.extensions import extensions
 
-    engine = OnnxEngine(path)
-    try:
-        seen = inspect_graph(engine, str(path), size, extensions().decoders)
-    finally:
-        engine.close()
+    with one_input(path, size) as graph:
+        engine = OnnxEngine(graph)
+        try:
+            seen = inspect_graph(engine, str(path), size, extensions().decoders)
+        finally:
+            engine.close()
     return {
         "file": str(path),
         "backend": engine.backend,

@@ -33,6 +33,7 @@ from agent.detection.inspection import (
 )
 from agent.detection.manifest import NAME_PATTERN, Colour, InputSpec, Manifest, Precision, Resize, Triple, Variant
 from agent.detection.model import ModelPackage, write_package
+from agent.detection.one_input import SIZE_INPUT, one_input
 from agent.engines.base import Engine
 from agent.errors import EngineError, MissingModelError, ModelError
 
@@ -81,12 +82,29 @@ def add_model(
         raise MissingModelError(f"{path}: {'a folder, not an ONNX file' if path.is_dir() else 'no such file'}")
     if not NAME.fullmatch(wishes.name):
         raise ModelError(f"{wishes.name!r}: no name for a package; letters, digits, dot, dash, underscore, 64 at most")
-    engine = engine_factory(path)
+    with one_input(path, wishes.size) as graph:
+        return _add(path, graph, wishes, models, engine_factory, replace=replace, extra=extra)
+
+
+def _add(
+    path: Path,
+    graph: Path,
+    wishes: Wishes,
+    models: Path,
+    engine_factory: EngineFactory,
+    *,
+    replace: bool,
+    extra: Mapping[str, type[Decoder]] | None,
+) -> Added:
+    """``graph``: what is added, ``path`` itself or made of it."""
+    engine = engine_factory(graph)
     try:
         seen = _probe(engine, path, wishes)
     finally:
         engine.close()
     notes: list[str] = []
+    if graph != path:
+        notes.append(f"its second input, {SIZE_INPUT}, was made a constant of {seen.size[0]}x{seen.size[1]}")
     labels = _named_labels(wishes, seen.metadata)
     match = _family(path, seen, wishes.family, labels, extra)
     if labels is None:
@@ -95,7 +113,7 @@ def add_model(
         raise ModelError(
             f"{path}: the graph tells {match.classes} classes apart, but {len(labels)} label(s) were given"
         )
-    with _self_contained(path, engine_factory, notes) as file:
+    with _self_contained(graph, engine_factory, notes) as file:
         manifest = _manifest(file, wishes, seen, match.family, labels)
         return Added(write_package(models, manifest, {manifest.variant[0].file: file}, replace=replace), notes)
 

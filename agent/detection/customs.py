@@ -65,6 +65,12 @@ CUSTOMS: Mapping[str, Custom] = {
         "guess",
         "RT-DETR and D-FINE feed RGB / 255, stretched; other networks of this form subtract ImageNet's mean",
     ),
+    "detr-end2end": Custom(
+        _input("rgb", ZERO, UNIT, "stretch", 0), "likely", "RT-DETR and D-FINE feed RGB / 255, stretched"
+    ),
+    "rtdetr-ultralytics": Custom(
+        _input("rgb", ZERO, UNIT, "stretch", 0), "likely", "Ultralytics feeds RT-DETR RGB / 255, stretched"
+    ),
     "damoyolo": Custom(
         _input("rgb", ZERO, ONE, "letterbox-topleft", 0),
         "guess",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from agent.detection.decoders.base import Candidates, Decoder
 from agent.detection.decoders.boxes_scores import DamoYolo, Detr, Ultraface, ultraface_priors
+from agent.detection.decoders.detr_processed import DetrEndToEnd, DetrRows
 from agent.detection.decoders.four_tensors import EfficientNms, TfliteSsd, TfSsd
 from agent.detection.decoders.nanodet import Nanodet
 from agent.detection.decoders.registry import recognise
@@ -201,6 +202,32 @@ def plain_four(names: tuple[str, str, str, str], pixels: bool, first: int) -> An
     return plain
 
 
+def draw_three(rng: np.random.Generator, batch: int) -> dict[str, NDArray[Any]]:
+    low = rng.uniform(0, 60, (batch, 30, 2))
+    return {
+        "labels": rng.integers(0, 5, (batch, 30)).astype(np.float32),
+        "boxes": np.concatenate([low, low + rng.uniform(1, 30, (batch, 30, 2))], axis=2).astype(np.float32),
+        "scores": rng.uniform(0, 1, (batch, 30)).astype(np.float32),
+    }
+
+
+def plain_three(outputs: dict[str, NDArray[Any]]) -> list[Found]:
+    rows = zip(*(outputs[name].tolist() for name in ("boxes", "scores", "labels")), strict=True)
+    return [Found(tuple(box), score, int(label)) for box, score, label in rows]
+
+
+def draw_rows(rng: np.random.Generator, batch: int) -> dict[str, NDArray[Any]]:
+    return {"output0": rng.uniform(0.1, 0.5, (batch, 300, 4 + 3)).astype(np.float32)}
+
+
+def plain_rows(outputs: dict[str, NDArray[Any]]) -> list[Found]:
+    found = []
+    for cx, cy, w, h, *classes in outputs["output0"].tolist():
+        best = likeliest(np.array(classes))
+        found.append(Found(centred(cx * 96, cy * 64, w * 96, h * 64), classes[best], best))
+    return found
+
+
 FAMILIES = [
     pytest.param(Family(Yolov5, 3, draw_yolov5, plain_yolov5), id="yolov5"),
     pytest.param(Family(Nanodet, 3, draw_nanodet, plain_nanodet), id="nanodet"),
@@ -208,6 +235,8 @@ FAMILIES = [
     pytest.param(Family(DamoYolo, 5, draw_damo, plain_damo), id="damoyolo"),
     pytest.param(Family(Yunet, 1, draw_yunet, plain_yunet), id="yunet"),
     pytest.param(Family(RetinaFace, 1, draw_retina, plain_retina), id="retinaface"),
+    pytest.param(Family(DetrEndToEnd, 5, draw_three, plain_three), id="detr-end2end"),
+    pytest.param(Family(DetrRows, 3, draw_rows, plain_rows), id="rtdetr-ultralytics"),
     pytest.param(Family(TfSsd, 5, draw_four(TF, False), plain_four(TF, False, 1)), id="tf-ssd"),
     pytest.param(Family(TfliteSsd, 5, draw_four(TFLITE, False), plain_four(TFLITE, False, 0)), id="tflite-ssd"),
     pytest.param(Family(EfficientNms, 5, draw_four(TRT, True), plain_four(TRT, True, 0)), id="efficientnms"),
@@ -293,6 +322,15 @@ def test_nanodet_plus_in_one_output_has_its_centres_at_the_corners() -> None:
     (found,) = Nanodet(size, 80).decode({"o": raw}, 0.0)
     np.testing.assert_allclose(found.boxes[9], nanodet_box(8, 8, raw[0, 9, 80:], 8), rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(found.boxes[-1], nanodet_box(0, 0, raw[0, -1, 80:], 64), rtol=1e-4, atol=1e-3)
+
+
+def test_nanodet_plus_counts_the_cells_that_the_edge_cuts_off() -> None:
+    size, count = (416, 416), 52 * 52 + 26 * 26 + 13 * 13 + 7 * 7
+    raw = np.zeros((1, count, 3 + 32), np.float32)
+    raw[0, -1, 0] = 0.9
+    assert Nanodet.matches({"o": raw.shape}, size) == 3
+    (found,) = Nanodet(size, 3).decode({"o": raw}, 0.5)
+    np.testing.assert_allclose(found.boxes, [[384 - 224, 384 - 224, 384 + 224, 384 + 224]])
 
 
 def test_yolov7_end_to_end_sorts_its_rows_by_picture() -> None:

@@ -30,10 +30,11 @@ class Nanodet:
     """Classes and sides, level by level or in one output.
 
     NanoDet-m: ``[B, N, C]`` and ``[B, N, 32]`` for each of the strides 8, 16, 32; NanoDet-Plus: one ``[B, N, C + 32]``,
-    strides 8, 16, 32, 64. Scores are sigmoids already. A side is the mean of the distances 0..7 under the softmax of
-    its 8 bins, times the stride; box = centre -+ sides. centre = cell * stride + (stride - 1) / 2 for NanoDet-m, and
-    cell * stride for NanoDet-Plus. Source: Li et al., Generalized Focal Loss, https://arxiv.org/abs/2006.04388, and the
-    heads of https://github.com/RangiLyu/nanodet (gfl_head.py, nanodet_plus_head.py).
+    strides 8, 16, 32, 64. A cell that the edge cuts off counts. Scores are sigmoids already. A side is the mean of the
+    distances 0..7 under the softmax of its 8 bins, times the stride; box = centre -+ sides. centre = cell * stride +
+    (stride - 1) / 2 for NanoDet-m, and cell * stride for NanoDet-Plus. Source: Li et al., Generalized Focal Loss,
+    https://arxiv.org/abs/2006.04388, and the heads of https://github.com/RangiLyu/nanodet (gfl_head.py,
+    nanodet_plus_head.py).
     """
 
     family: ClassVar[str] = "nanodet"
@@ -74,7 +75,7 @@ class Nanodet:
         layout = _layout({name: array.shape for name, array in outputs.items()}, self._input_size)
         if layout is None:
             raise ModelError(f"nanodet: these outputs fit no input of {self._input_size[0]}x{self._input_size[1]}")
-        corners, self._strides = grid(self._input_size, layout.strides)
+        corners, self._strides = grid(self._input_size, layout.strides, up=True)
         plus = layout.scores == layout.sides
         self._centres = corners * self._strides + (0 if plus else (self._strides - 1) / 2)
         self._layout = layout
@@ -103,7 +104,7 @@ def _one(shapes: Mapping[str, Sequence[int]], input_size: tuple[int, int], strid
     if len(shapes) != 1:
         return None
     ((name, shape),) = shapes.items()
-    fits = shape[1] == _cells(input_size, strides) and shape[2] > SIDES
+    fits = shape[1] == cells(input_size, strides, up=True) and shape[2] > SIDES
     return Layout(strides, (name,), (name,), shape[2] - SIDES) if fits else None
 
 
@@ -114,7 +115,7 @@ def _by_level(
         return None
     scores, sides = [], []
     for stride in strides:
-        rows = [name for name, shape in shapes.items() if shape[1] == _cells(input_size, (stride,))]
+        rows = [name for name, shape in shapes.items() if shape[1] == cells(input_size, (stride,), up=True)]
         narrow = [name for name in rows if shapes[name][2] == SIDES]
         others = [name for name in rows if name not in narrow[-1:]]  # with 32 classes, the classes come first
         if len(rows) != 2 or not narrow:
@@ -123,9 +124,3 @@ def _by_level(
         scores.append(others[0])
     classes = {shapes[name][2] for name in scores}
     return Layout(strides, tuple(scores), tuple(sides), classes.pop()) if len(classes) == 1 else None
-
-
-def _cells(input_size: tuple[int, int], strides: Sequence[int]) -> int:
-    """NanoDet rounds the size of a level up."""
-    width, height = input_size
-    return max(cells(input_size, strides), sum(-(-width // step) * -(-height // step) for step in strides))

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agent.config import did_you_mean
 from agent.detection.decoders.base import Decoder
 from agent.detection.decoders.boxes_scores import DamoYolo, Detr, Ultraface
+from agent.detection.decoders.detr_processed import DetrEndToEnd, DetrRows
 from agent.detection.decoders.end_to_end import EndToEnd
 from agent.detection.decoders.four_tensors import EfficientNms, TfliteSsd, TfSsd
 from agent.detection.decoders.nanodet import Nanodet
@@ -31,8 +32,10 @@ FAMILIES: tuple[type[Decoder], ...] = (
     Yolov5,
     DamoYolo,
     Detr,
+    DetrEndToEnd,
     EndToEnd,
     Yolov7EndToEnd,
+    DetrRows,
 )
 """The most particular first: where the shapes fit two of them, the earlier one is the likelier."""
 
@@ -51,8 +54,10 @@ EXPECTED = {
     "yolov5": "[1, 3 N, 5 + classes]",
     "damoyolo": "[1, N, 4] and [1, N, classes]",
     "detr": "[1, queries, 4] and [1, queries, classes]",
+    "detr-end2end": "labels, boxes, scores",
     "end2end": "[1, N, 6]",
     "yolov7-end2end": "[N, 7]",
+    "rtdetr-ultralytics": "[1, 300, 4 + classes]",
 }
 USUAL_CLASSES = 80
 """COCO's: of two readings of one shape, the one that gives so many classes is the likelier."""
