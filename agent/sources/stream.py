@@ -14,9 +14,10 @@ from agent.sources.probe import diagnose
 log = logging.getLogger(__name__)
 
 LEAST_TIMEOUT = 1.0
-LOW_LATENCY = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay|max_delay;500000|analyzeduration;1000000"
-"""TCP, since a lost packet of UDP is a torn picture; nothing is kept that need not be, and the stream is looked into
-for a second, not for five. Microseconds."""
+LOW_LATENCY = "rtsp_transport;tcp|max_delay;500000|analyzeduration;1000000"
+"""TCP, since a lost packet of UDP is a torn picture; half a second at most to sort packets; the stream is looked
+into for a second, not for five. Microseconds. OpenCV takes these from the environment alone, where files see them too:
+``nobuffer`` and ``low_delay`` would lose pictures there, and gain nothing measurable here."""
 DECODERS = {0: "in software", 2: "by VAAPI", 3: "by Media SDK"}
 BACKLOG_AT_MOST = 100
 AT_ONCE = 0.003
