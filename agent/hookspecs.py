@@ -64,7 +64,8 @@ def event_attributes(event: Event, frame: Frame | None) -> Mapping[str, Any] | N
 def on_event(event: Event, frame: Frame | None) -> Any:
     """Own thread, in order. ``frame`` is the event's best picture so far, None when its pixels are gone.
 
-    A durable plugin is called again after a failure until the call returns, or the Future it returned completes.
+    A durable plugin is called again after a failure until the call returns, or the Future it returned completes. Beside
+    a long backlog it is told live events too: late ones keep their order, live ones theirs, each occurrence its own.
     """
 
 

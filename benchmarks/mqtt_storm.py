@@ -7,7 +7,8 @@ Each round has one fault, in random order by --seed: the broker is stopped or ki
 (SIGSTOP); the agent is killed and started again, also while there is no broker; the network between them loses packets
 or is cut without a word. The agent is the real host, event log and MQTT plugin. What must arrive is what stands in its
 event log at the end, read from the file; for paho, what its ``publish`` took. Exit 1 when an event of the log is lost,
-comes out of order within its camera, or when 1 % or more come twice.
+comes out of order within its camera (among the late ones, among the live ones, and within each occurrence), or when 1 %
+or more come twice.
 """
 
 from __future__ import annotations

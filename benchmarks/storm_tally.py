@@ -13,7 +13,8 @@ Key = tuple[str, int]
 @dataclass(frozen=True)
 class Tally:
     """``unpromised``: arrived, but was not in the log (or journal). ``disorder``: first arrivals that came after one
-    that was promised later by the same camera."""
+    that was promised later by the same camera, among the late ones and among the others (live events overtake late
+    ones), or that was promised later with the same id, late or not."""
 
     promised: int
     arrived: int
@@ -39,17 +40,27 @@ def tally(promised: Mapping[str, Sequence[Key]], arrivals: Sequence[Arrival]) ->
         lost=tuple(key for keys in promised.values() for key in keys if key not in unique),
         unpromised=len(unique.keys() - everything),
         duplicates=len(came) - len(unique),
-        disorder=sum(_disorder(keys, list(unique)) for keys in promised.values()),
+        disorder=sum(_disorder(keys, first_arrivals(arrivals)) for keys in promised.values()),
     )
 
 
-def _disorder(promised: Sequence[Key], came: Sequence[Key]) -> int:
+def first_arrivals(arrivals: Sequence[Arrival]) -> list[Arrival]:
+    """Without what came again."""
+    first: dict[Key, Arrival] = {}
+    for arrival in arrivals:
+        first.setdefault(arrival.key, arrival)
+    return list(first.values())
+
+
+def _disorder(promised: Sequence[Key], came: Sequence[Arrival]) -> int:
     place = {key: number for number, key in enumerate(promised)}
-    highest, wrong = -1, 0
-    for key in came:
-        number = place.get(key)
+    highest: dict[bool | str, int] = {}
+    wrong = 0
+    for arrival in came:
+        number = place.get(arrival.key)
         if number is None:
             continue
-        wrong += number < highest
-        highest = max(highest, number)
+        lanes: tuple[bool | str, ...] = (arrival.seen.late, arrival.seen.id)
+        wrong += any(number < highest.get(lane, -1) for lane in lanes)
+        highest |= {lane: max(number, highest.get(lane, -1)) for lane in lanes}
     return wrong

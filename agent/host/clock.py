@@ -45,16 +45,29 @@ class KnownTime:
         self._mono = mono
         self._wall = wall
         self._boot = boot()
-        self._base = 0.0 if saved is None else saved[0] + self._passed(*saved[1:])
+        self._base = 0.0
         self._start = mono()
+        if saved is not None:
+            self.resume(saved)
 
-    def _passed(self, boot: str, mono: float) -> float:
-        """What is known to have passed since the snapshot."""
-        return max(0.0, self._mono() - mono) if boot and boot == self._boot else 0.0
+    def resume(self, saved: tuple[float, str, float]) -> float:
+        """Go on from a snapshot that was found only now; by how many seconds known time is later for it."""
+        known, boot, mono = saved
+        offset = known + (max(0.0, self._start - mono) if boot and boot == self._boot else 0.0)
+        self._base += offset
+        return offset
 
     def now(self) -> float:
         """Known time, in seconds since the log was first begun."""
         return self._base + self._mono() - self._start
+
+    def mono(self) -> float:
+        """The monotonic clock, which ``at`` understands."""
+        return self._mono()
+
+    def at(self, mono: float) -> float:
+        """Known time at a moment of the monotonic clock since this start, also one before ``resume``."""
+        return self._base + mono - self._start
 
     def wall(self) -> float:
         """The wall clock, right or wrong."""

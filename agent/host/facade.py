@@ -29,7 +29,10 @@ class Outbox(Protocol):
     """A durable queue of the plugin's own, in the event log's file. Safe from any thread."""
 
     def put(self, payload: bytes, priority: int = 0) -> Future[None]:
-        """Queue a message; returns at once. The Future completes when it is committed to disk."""
+        """Queue a message; returns at once. The Future completes when it is committed to disk.
+
+        While the event log says ``memory only`` (the disk is full, read-only, …) it completes when it is in memory.
+        """
 
     def take(self, timeout: float) -> Message | None:
         """The next message (highest priority first, then oldest) not yet handed out, or None after ``timeout`` s.

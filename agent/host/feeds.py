@@ -6,21 +6,23 @@ import copy
 import logging
 import sqlite3
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from agent.data import Event, Frame
-from agent.host.log import EVENTS, EventLog
+from agent.host.log import EVENTS, LATE_AFTER, EventLog
 from agent.host.pictures import Pictures
 from agent.host.store import Row
-from agent.host.window import Delivery, Window
+from agent.host.window import Delivery, Overtaking, Window
 
 log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 32 << 20
+PATIENCE = 1.0
 
 
 class Job(Protocol):
@@ -56,11 +58,12 @@ class Feed(Protocol):
 
 
 class QueuedJob:
-    """An event from the queue: told once, whatever becomes of it."""
+    """An event from the queue: told once, whatever becomes of it. ``since``: monotonic and UNIX seconds."""
 
-    def __init__(self, event: Event, frame: Frame | None) -> None:
+    def __init__(self, event: Event, frame: Frame | None, since: tuple[float, float]) -> None:
         self.event = event
         self.frame = frame
+        self.since = since
 
     def completed(self) -> bool:
         """See Job."""
@@ -72,10 +75,17 @@ class QueuedJob:
 
 
 class QueueFeed:
-    """At most ``limit`` events, the oldest dropped; pictures of at most 32 MB, then events come without."""
+    """At most ``limit`` events, the oldest dropped; pictures of at most 32 MB, then events come without.
 
-    def __init__(self, limit: int) -> None:
+    ``clock`` gives monotonic seconds, ``wall`` UNIX seconds; an event that waited for more than 2 s says so.
+    """
+
+    def __init__(
+        self, limit: int, *, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time
+    ) -> None:
         self._limit = limit
+        self._clock = clock
+        self._wall = wall
         self._lock = threading.Lock()
         self._jobs: deque[QueuedJob] = deque()
         self._bytes = 0
@@ -89,7 +99,7 @@ class QueueFeed:
             if frame is not None and self._bytes + frame.nbytes > QUEUE_BYTES:
                 frame = None
                 self.withheld += 1
-            self._jobs.append(QueuedJob(event, frame))
+            self._jobs.append(QueuedJob(event, frame, (self._clock(), self._wall())))
             self._bytes += frame.nbytes if frame else 0
             if len(self._jobs) > self._limit:
                 self._pop()
@@ -98,7 +108,10 @@ class QueueFeed:
     def take(self) -> Job | None:
         """The oldest."""
         with self._lock:
-            return self._pop() if self._jobs else None
+            job = self._pop() if self._jobs else None
+        if job is not None and self._clock() - job.since[0] > LATE_AFTER:
+            job.event = msgspec.structs.replace(job.event, late=True, queued_at=job.since[1])
+        return job
 
     def waiting(self) -> int:
         """Queued events."""
@@ -114,15 +127,22 @@ class QueueFeed:
         return job
 
 
+class Received(NamedTuple):
+    """A message of the log; ``event`` is None when it is none (of this version)."""
+
+    row: Row
+    event: Event | None
+
+
 class LogJob:
     """An event from the log; it stays this plugin's turn until it completes."""
 
-    def __init__(self, feed: LogFeed, delivery: Delivery[Row], attempt: int) -> None:
+    def __init__(self, feed: LogFeed, number: int, attempt: int, event: Event) -> None:
         self._feed = feed
-        self._number = delivery.number
+        self._number = number
         self._attempt = attempt
-        self.event = feed.decode(delivery.value)
-        self.frame = feed.picture(self.event)
+        self.event = event
+        self.frame = feed.picture(event)
 
     def completed(self) -> bool:
         """See Job."""
@@ -134,9 +154,15 @@ class LogJob:
 
 
 class LogFeed:
-    """The event log behind the cursor ``name``. ``dropped`` counts messages that are no event (of this version)."""
+    """The event log behind the cursor ``name``. ``dropped`` counts messages that are no event (of this version).
 
-    def __init__(self, name: str, events: EventLog, pictures: Pictures) -> None:
+    A backlog that is not through a second after it began to drain is overtaken by what is new. ``clock``: monotonic.
+    """
+
+    def __init__(
+        self, name: str, events: EventLog, pictures: Pictures, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock = clock
         self.dropped = 0
         self.withheld = 0
         self._name = name
@@ -144,7 +170,10 @@ class LogFeed:
         self._pictures = pictures
         self._lock = threading.Lock()
         self._decoder = msgspec.json.Decoder(Event)
-        self._window: Window[Row] = Window(events.cursor(name), self._read)
+        self._generation = events.generation
+        self._draining_since: float | None = None
+        live = Overtaking(self._begin_live, lambda received: events.is_late(received.row), _occurrence)
+        self._window: Window[Received] = Window(events.done(name), self._read, overtaking=live)
 
     def offer(self, event: Event, frame: Frame | None) -> None:
         """Nothing to do: the log is told, and wakes the worker at the commit."""
@@ -153,16 +182,16 @@ class LogFeed:
         """The next in order, or the first that is due again. Raises sqlite3.Error when the log cannot be read."""
         while True:
             with self._lock:
+                self._follow()
                 delivery = self._window.next_due()
                 if delivery is None:
                     return None
                 attempt = self._window.called(delivery)
-            try:
-                return LogJob(self, delivery, attempt)
-            except msgspec.DecodeError as error:
-                self.dropped += 1
-                log.error("event log: message %d is no event, left out for %s: %s", delivery.number, self._name, error)
-                self.completed(delivery.number)
+                event = self._told(delivery)
+            if event is not None:
+                return LogJob(self, delivery.number, attempt, event)
+            self.dropped += 1
+            self.completed(delivery.number)
 
     def waiting(self) -> int:
         """Whether the cursor is behind, as a count of what is in the window; the log's health counts exactly."""
@@ -172,16 +201,10 @@ class LogFeed:
         """Whether the cursor is at the log's end, and nothing waits to be written."""
         try:
             with self._lock:
-                return self._log.settled() and self._window.next_due() is None and not self._window
+                self._follow()
+                return self._log.settled() and self._window.next_due() is None and not len(self._window)
         except sqlite3.Error:  # the worker meets it as well, and tells
             return False
-
-    def decode(self, row: Row) -> Event:
-        """The event, marked when it waited."""
-        event = self._decoder.decode(row.payload)
-        if not self._log.is_late(row):
-            return event
-        return msgspec.structs.replace(event, late=True, queued_at=row.wall)
 
     def picture(self, event: Event) -> Frame | None:
         """Its picture, while there is room for it."""
@@ -190,15 +213,54 @@ class LogFeed:
     def completed(self, number: int) -> bool:
         """See Job."""
         with self._lock:
-            news = self._window.completed(number)
-            position = self._window.position
-        self._log.advance(self._name, position)
-        return news
+            delivery = self._window.completed(number)
+            if delivery is not None:
+                self._log.advance(self._name, number, delivery.after)
+                self._note_drain(delivery)
+            return delivery is not None
 
     def failed(self, number: int, attempt: int) -> bool:
         """See Job."""
         with self._lock:
+            self._draining_since = None
             return self._window.failed(number, attempt)
 
-    def _read(self, after: int, limit: int) -> Sequence[tuple[int, Row]]:
-        return [(row.seq, row) for row in self._log.read(EVENTS, after, limit)]
+    def _note_drain(self, delivery: Delivery[Received]) -> None:
+        """Since when, without a break, what completes is late."""
+        if not self._window.overtaking:
+            if not self._log.is_late(delivery.value.row):
+                self._draining_since = None
+            elif self._draining_since is None:
+                self._draining_since = self._clock()
+
+    def _begin_live(self) -> int | None:
+        since = self._draining_since
+        return self._log.newest_late(EVENTS) if since is not None and self._clock() - since > PATIENCE else None
+
+    def _follow(self) -> None:
+        """Take notice when the log has found a file that it could not open at first."""
+        if self._generation != self._log.generation:
+            self._generation = self._log.generation
+            self._window.rejoin(self._log.done(self._name))
+
+    def _told(self, delivery: Delivery[Received]) -> Event | None:
+        """The event, marked when it waited."""
+        row, event = delivery.value
+        if event is None or not (delivery.late or self._log.is_late(row)):
+            return event
+        return msgspec.structs.replace(event, late=True, queued_at=row.wall)
+
+    def _read(self, after: int, limit: int) -> Sequence[tuple[int, Received]]:
+        return [(row.seq, Received(row, self._decode(row))) for row in self._log.read(EVENTS, after, limit)]
+
+    def _decode(self, row: Row) -> Event | None:
+        try:
+            return self._decoder.decode(row.payload)
+        except msgspec.DecodeError as error:
+            log.error("event log: message %d is no event, left out for %s: %s", row.seq, self._name, error)
+            return None
+
+
+def _occurrence(received: Received) -> tuple[str, str] | None:
+    event = received.event
+    return None if event is None else (event.id, event.kind)

@@ -103,8 +103,7 @@ class LogOutbox:
         now = self._clock()
         self._later = {number: at for number, at in self._later.items() if at > now}
         blocked = self._out | self._later.keys()
-        rows = self._log.read_by_priority(self._stream, len(blocked) + 1)
-        return next((row for row in rows if row.seq not in blocked), None)
+        return next(iter(self._log.read_by_priority(self._stream, 1, blocked)), None)
 
     def _delay(self, at: float) -> float:
         return max(0.01, at - self._clock())

@@ -2,75 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from event_logs import Clocks, everything, opened, put
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import wait_until
 
-from agent.host.clock import PLAUSIBLE, KnownTime
-from agent.host.log import EVENTS, EventLog, LogOverflowError
+from agent.host.clock import PLAUSIBLE
+from agent.host.log import CURSOR_STEPS, EVENTS, EventLog, LogOverflowError
 from agent.host.store import Entry
-
-
-class Clocks:
-    """A monotonic and a wall clock that the test moves, and the name of a boot."""
-
-    def __init__(self, mono: float = 1000.0, wall: float = PLAUSIBLE + 1e6, boot: str = "boot-1") -> None:
-        self.mono, self.wall, self.boot = mono, wall, boot
-
-    def make(self, saved: tuple[float, str, float] | None) -> KnownTime:
-        return KnownTime(saved, mono=lambda: self.mono, wall=lambda: self.wall, boot=lambda: self.boot)
-
-    def pass_(self, seconds: float) -> None:
-        self.mono += seconds
-        self.wall += seconds
-
-
-@contextmanager
-def opened(path: Path, clocks: Clocks | None = None, **kwargs: float) -> Iterator[EventLog]:
-    log = EventLog(path, **({"make_clock": clocks.make} if clocks else {}), **kwargs)  # type: ignore[arg-type]
-    try:
-        yield log
-    finally:
-        log.close()
-
-
-def _put(log: EventLog, *payloads: bytes, stream: str = EVENTS) -> list[int]:
-    return log.append([Entry(stream, payload) for payload in payloads]).result(10)
-
-
-def _all(log: EventLog, stream: str = EVENTS) -> list[bytes]:
-    return [row.payload for row in log.read(stream, 0, 100_000)]
 
 
 def test_what_was_accepted_is_there_after_reopening_in_order(tmp_path: Path) -> None:
     with opened(tmp_path / "e.db") as log:
-        _put(log, b"a", b"b")
-        _put(log, b"c")
+        put(log, b"a", b"b")
+        put(log, b"c")
     with opened(tmp_path / "e.db") as log:
-        assert _all(log) == [b"a", b"b", b"c"]
+        assert everything(log) == [b"a", b"b", b"c"]
 
 
 def test_a_new_cursor_begins_behind_the_newest_and_a_known_one_goes_on(tmp_path: Path) -> None:
     with opened(tmp_path / "e.db") as log:
-        _put(log, b"before")
+        put(log, b"before")
         start = log.cursor("mqtt")
-        first, second = _put(log, b"a", b"b")
+        first, second = put(log, b"a", b"b")
         assert [row.payload for row in log.read(EVENTS, start)] == [b"a", b"b"]
         log.advance("mqtt", first)
     with opened(tmp_path / "e.db") as log:
         assert log.cursor("mqtt") == first
-        assert log.health().waiting == {"mqtt": 1}
+        wait_until(lambda: log.health().waiting == {"mqtt": 1})
         log.advance("mqtt", second)
         log.advance("mqtt", first)  # a cursor never goes back
         assert log.cursor("mqtt") == second
@@ -80,11 +49,11 @@ def test_the_oldest_are_dropped_and_counted_when_there_are_too_many_bytes(tmp_pa
     with opened(tmp_path / "e.db", max_bytes=10_000) as log:
         log.cursor("slow")
         for number in range(20):
-            _put(log, f"{number:04}".encode() * 250)
+            put(log, f"{number:04}".encode() * 250)
         health = log.health()
         assert health.bytes <= 10_000
         assert health.dropped == health.dropped_unread == 20 - health.events > 0
-        assert _all(log)[-1].startswith(b"0019")
+        assert everything(log)[-1].startswith(b"0019")
     with opened(tmp_path / "e.db", max_bytes=10_000) as log:
         assert log.health().dropped == health.dropped
 
@@ -92,39 +61,39 @@ def test_the_oldest_are_dropped_and_counted_when_there_are_too_many_bytes(tmp_pa
 def test_what_is_too_old_is_dropped(tmp_path: Path) -> None:
     clocks = Clocks()
     with opened(tmp_path / "e.db", clocks, max_age=100.0) as log:
-        _put(log, b"old")
+        put(log, b"old")
         clocks.pass_(101)
-        _put(log, b"new")
-        assert _all(log) == [b"new"]
+        put(log, b"new")
+        assert everything(log) == [b"new"]
 
 
 def test_a_wall_clock_that_jumps_from_1970_to_today_expires_nothing(tmp_path: Path) -> None:
     clocks = Clocks(wall=50.0)
     with opened(tmp_path / "e.db", clocks, max_age=100.0) as log:
-        _put(log, b"from 1970")
+        put(log, b"from 1970")
         clocks.wall = PLAUSIBLE + 1e8
         clocks.mono += 5
-        _put(log, b"from today")
-        assert _all(log) == [b"from 1970", b"from today"]
+        put(log, b"from today")
+        assert everything(log) == [b"from 1970", b"from today"]
         assert [row.synced for row in log.read(EVENTS, 0)] == [0, 1]
 
 
 def test_a_reboot_with_whatever_wall_clock_expires_nothing_by_itself(tmp_path: Path) -> None:
     clocks = Clocks()
     with opened(tmp_path / "e.db", clocks, max_age=100.0) as log:
-        _put(log, b"a")
+        put(log, b"a")
     for boot, jump in (("boot-2", 50.0), ("boot-3", -1e9), ("boot-4", 2e9)):
         clocks.boot, clocks.mono = boot, 3.0
         clocks.wall += jump
         with opened(tmp_path / "e.db", clocks, max_age=100.0) as log:
-            _put(log, b"x", stream="other")
-            assert _all(log) == [b"a"]
+            put(log, b"x", stream="other")
+            assert everything(log) == [b"a"]
             clocks.pass_(30)
-            _put(log, b"x", stream="other")
+            put(log, b"x", stream="other")
     with opened(tmp_path / "e.db", clocks, max_age=100.0) as log:
         clocks.pass_(30)
-        _put(log, b"x", stream="other")
-        assert _all(log) == [], "what the boots lasted adds up"
+        put(log, b"x", stream="other")
+        assert everything(log) == [], "what the boots lasted adds up"
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "text"])
@@ -141,8 +110,8 @@ def test_a_damaged_file_is_set_aside_under_a_dated_name_and_a_fresh_one_begins(t
     )
     with opened(path) as log:
         assert "set aside" in log.health().state
-        _put(log, b"new")
-        assert _all(log) == [b"new"]
+        put(log, b"new")
+        assert everything(log) == [b"new"]
     assert len(list(tmp_path.glob("e.damaged-*.db"))) == 1
 
 
@@ -150,22 +119,23 @@ def test_where_no_file_can_be_written_the_log_lives_in_memory_and_says_so(tmp_pa
     (tmp_path / "file").write_text("in the way")
     with opened(tmp_path / "file" / "e.db") as log:
         assert log.health().state.startswith("memory only")
-        _put(log, b"a")
-        assert _all(log) == [b"a"]
+        put(log, b"a")
+        assert everything(log) == [b"a"]
 
 
 def test_a_disk_that_cannot_be_written_is_tried_again_until_it_can(tmp_path: Path) -> None:
     with opened(tmp_path / "e.db") as log:
-        _put(log, b"a")
+        put(log, b"a")
         with sqlite3.connect(tmp_path / "e.db", isolation_level=None) as other:
             other.execute("BEGIN EXCLUSIVE")  # stands for a disk that says no
-            waiting = log.append([Entry(EVENTS, b"b")])
-            wait_until(lambda: log.health().state.startswith("cannot write"))
-            assert not waiting.done()
+            put(log, b"b")
+            assert log.health().state == "memory only: database is locked"
+            assert everything(log) == [b"a", b"b"], "readers go on"
             other.execute("ROLLBACK")
-        waiting.result(10)
-        assert log.health().state == "ok"
-        assert _all(log) == [b"a", b"b"]
+        wait_until(lambda: log.health().state == "ok")
+        assert everything(log) == [b"a", b"b"]
+    with opened(tmp_path / "e.db") as log:
+        assert everything(log) == [b"a", b"b"]
 
 
 def test_more_than_memory_holds_is_refused_and_counted(tmp_path: Path) -> None:
@@ -180,8 +150,8 @@ def test_what_no_disk_can_hold_is_refused_and_what_comes_after_it_is_written(tmp
     with opened(tmp_path / "e.db") as log:
         with pytest.raises(LogOverflowError):
             log.append([poison]).result(5)
-        _put(log, b"after")
-        assert _all(log) == [b"after"]
+        put(log, b"after")
+        assert everything(log) == [b"after"]
         assert log.health().dropped == 1
 
 
@@ -191,7 +161,7 @@ def test_a_new_cursor_does_not_stop_the_log_while_it_drops_what_is_too_much(tmp_
         for number in range(200):  # each commit drops, and asks which cursors had not read it
             log.append([Entry(EVENTS, bytes(900))])
             log.cursor(f"new {number}")
-        _put(log, b"last")
+        put(log, b"last")
 
 
 def test_a_damaged_file_that_cannot_be_set_aside_leaves_the_log_in_memory(
@@ -204,6 +174,121 @@ def test_a_damaged_file_that_cannot_be_set_aside_leaves_the_log_in_memory(
     monkeypatch.setattr(Path, "rename", refuse)
     with opened(tmp_path / "e.db") as log:
         assert log.health().state == "memory only: read-only"
+
+
+def _stored(path: Path, name: str) -> int:
+    """Where a cursor stands on disk, whatever the log that has it open knows."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return int((db.execute("SELECT position FROM cursors WHERE name = ?", (name,)).fetchone() or [0])[0])
+
+
+def test_cursors_alone_are_written_by_the_lot_and_with_every_commit_of_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.host.log.CURSOR_DELAY", 3600.0)
+    with opened(tmp_path / "e.db") as log:
+        start = log.cursor("mqtt")
+        numbers = put(log, *[b"x"] * 600)
+        for number in numbers[: CURSOR_STEPS - 1]:
+            log.advance("mqtt", number)
+        assert _stored(tmp_path / "e.db", "mqtt") == start
+        log.advance("mqtt", numbers[CURSOR_STEPS - 1])
+        wait_until(lambda: _stored(tmp_path / "e.db", "mqtt") == numbers[CURSOR_STEPS - 1])
+        log.advance("mqtt", numbers[-1])
+        put(log, b"y")
+        assert _stored(tmp_path / "e.db", "mqtt") == numbers[-1]
+
+
+def test_a_cursor_alone_is_written_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.host.log.CURSOR_DELAY", 0.05)
+    with opened(tmp_path / "e.db") as log:
+        log.cursor("mqtt")
+        (number,) = put(log, b"x")
+        log.advance("mqtt", number)
+        wait_until(lambda: _stored(tmp_path / "e.db", "mqtt") == number)
+
+
+def test_the_cursor_of_a_plugin_that_is_gone_counts_for_nothing_and_is_forgotten_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clocks = Clocks()
+    with opened(tmp_path / "e.db", clocks, max_age=100.0) as log:
+        log.cursor("gone")
+        log.cursor("there")
+        put(log, b"a")
+    monkeypatch.setattr("agent.host.journal.TIDY_EVERY", 0.0)
+    for seconds in (60.0, 60.0):
+        with opened(tmp_path / "e.db", clocks, max_age=100.0) as log:
+            log.cursor("there")
+            clocks.pass_(seconds)
+            put(log, b"b")
+            wait_until(lambda: "there" in log.health().waiting)
+            assert "gone" not in log.health().waiting
+    with contextlib.closing(sqlite3.connect(tmp_path / "e.db")) as db:
+        assert db.execute("SELECT name FROM cursors").fetchall() == [("there",)]
+
+
+def test_what_nobody_reads_any_more_is_not_dropped_unread(tmp_path: Path) -> None:
+    with opened(tmp_path / "e.db") as log:
+        log.cursor("gone")
+        put(log, b"a")
+    with opened(tmp_path / "e.db", max_bytes=1000) as log:
+        reader = log.cursor("there")
+        (number,) = put(log, bytes(900))
+        assert (log.health().dropped, log.health().dropped_unread) == (1, 0)
+        assert reader < number
+        put(log, bytes(900))
+        assert (log.health().dropped, log.health().dropped_unread) == (2, 1)
+
+
+def test_a_log_that_stays_full_counts_every_loss_and_tells_of_them_now_and_then(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path / "e.db", max_bytes=2000) as log:
+        log.cursor("slow")
+        for _ in range(50):
+            put(log, bytes(900))
+        assert log.health().dropped_unread == 48
+    assert caplog.text.count("dropped unread") == 1
+
+
+def test_very_much_that_is_too_old_is_dropped_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.host.journal.TRIM_ROUNDS", 3)
+    clocks = Clocks()
+    with opened(tmp_path / "e.db", clocks, max_age=100.0) as log:
+        for _ in range(10):
+            put(log, *[b"old"] * 200)
+        clocks.pass_(101.0)
+        put(log, b"new")
+        assert 1 < log.health().events < 2001, "a part at once"
+        wait_until(lambda: log.health().events == 1, what="the rest without further messages")
+        assert log.health().dropped == 2000
+
+
+def test_the_check_of_a_large_file_on_a_slow_disk_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path / "e.db") as log:
+        for _ in range(10):
+            put(log, *[bytes(50)] * 2000)
+    monkeypatch.setattr("agent.host.store.CHECK_SECONDS", 0.0)
+    with opened(tmp_path / "e.db") as log:
+        assert log.health().state == "ok"
+        assert log.health().events == 20_000
+    assert "cut short" in caplog.text
+
+
+def test_messages_by_priority_are_found_by_an_index_however_many_there_are(tmp_path: Path) -> None:
+    with opened(tmp_path / "e.db") as log:
+        put(log, b"x", stream="post")
+        store = log._journal._store
+        assert store
+        statements: list[str] = []
+        store._reader.set_trace_callback(statements.append)
+        log.read_by_priority("post", 1)
+        (asked,) = [each for each in statements if "priority DESC" in each]  # the log's thread counts meanwhile
+        plan = [row[3] for row in store._reader.execute(f"EXPLAIN QUERY PLAN {asked}")]
+        assert plan == ["SEARCH messages USING COVERING INDEX messages_by_priority (stream=?)"]
 
 
 KILLED = """
@@ -231,7 +316,7 @@ def test_kill_9_loses_nothing_that_was_accepted(tmp_path: Path) -> None:
     process.wait(10)
     with opened(tmp_path / "e.db") as log:
         assert log.health().state == "ok"
-        assert set(accepted) <= {int(payload) for payload in _all(log)}
+        assert set(accepted) <= {int(payload) for payload in everything(log)}
 
 
 STEP = st.one_of(
@@ -262,7 +347,7 @@ def test_whatever_happens_every_cursor_sees_every_message_once_in_order(steps: l
         for what, value in steps:
             if what == "append":
                 new = [str(len(written) + index).encode() for index in range(value)]
-                _put(log, *new)
+                put(log, *new)
                 written += new
             elif what == "take":
                 take(str(value))

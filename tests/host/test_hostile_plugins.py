@@ -339,8 +339,11 @@ def test_a_listener_of_an_outbox_that_hangs_or_exits_does_not_stop_the_log(tmp_p
         raise SystemExit(1)
 
     with PluginHarness(Sender, state_dir=tmp_path) as harness:
-        for listener in (leave, hang):
-            harness.plugin.outbox.put(b"a").add_done_callback(listener)
+        store = harness.log._journal._store
+        assert store
+        with store.transaction():  # so that it completes behind our backs
+            for listener in (leave, hang):
+                harness.plugin.outbox.put(b"a").add_done_callback(listener)
         assert entered.wait(5)
         assert harness.log.append([Entry(EVENTS, b"{}")]).result(5)
         go.set()
@@ -410,7 +413,9 @@ def test_the_pipeline_does_not_wait_for_a_disk_that_a_plugin_waits_for(tmp_path:
         durable = True
 
     with PluginHarness(Durable, state_dir=tmp_path) as harness:
-        with harness.log._store.transaction():  # a commit that takes its time
+        store = harness.log._journal._store
+        assert store
+        with store.transaction():  # a commit that takes its time
             harness.host._workers[harness.name].wake()
             done = threading.Event()
 

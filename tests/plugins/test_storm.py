@@ -33,6 +33,26 @@ def test_the_tally_sees_what_is_lost_comes_twice_or_out_of_order(monkeypatch: py
     assert (found.duplicates, found.disorder, found.unpromised) == (1, 1, 1)
 
 
+def test_the_tally_lets_live_events_overtake_late_ones_but_not_their_own_occurrence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from storm_tally import tally
+    from storm_watch import Arrival, Seen
+
+    def disorder(*came: tuple[str, int, bool]) -> int:
+        promised = {"door": [(name, seq) for name in ("old", "older", "new", "newer") for seq in range(2)]}
+        seen = [Seen(camera="door", id=name, seq=seq, captured_at=0.0, late=late) for name, seq, late in came]
+        return tally(promised, [Arrival(0.0, each, False) for each in seen]).disorder
+
+    late = [(name, seq, True) for name in ("old", "older") for seq in range(2)]
+    live = [(name, seq, False) for name in ("new", "newer") for seq in range(2)]
+    assert disorder(*live[:2], late[0], live[2], *late[1:], live[3]) == 0
+    assert disorder(late[1], late[0], *live) == 1
+    assert disorder(*late, live[2], live[1]) == 1
+    assert disorder(("new", 1, False), ("new", 0, True)) == 1
+
+
 @pytest.mark.usefixtures("mosquitto")
 def test_every_committed_event_arrives_once_and_in_order() -> None:
     script = BENCHMARKS / "mqtt_storm.py"
