@@ -49,6 +49,10 @@ class EngineError(AgentError):
     """An engine cannot load or run a graph."""
 
 
+class DeviceLostError(EngineError):
+    """The device that an engine works on answers nothing any more; a new engine may."""
+
+
 class PluginError(AgentError):
     """A plugin cannot do its work now. ``retry_after`` (seconds) asks the host to call again then."""
 

@@ -1,4 +1,4 @@
-"""Where the tests find the real material, and the rule that CI may not skip."""
+"""Where the tests find the real material, the rule that CI may not skip, and what is not collected without a GPU."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from agent.engines.cuda.device import is_there
+
 # A loaded machine is no fault of the code: no test fails for being slow.
 settings.register_profile("edgewarden", deadline=None)
 settings.load_profile("edgewarden")
+
+GPU = is_there()
+collect_ignore_glob = [] if GPU else ["gpu/*"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -28,6 +33,11 @@ def material() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test material in {folder}; set EDGEWARDEN_MATERIAL")
     return folder
+
+
+def pytest_report_header() -> str:
+    """What is left out for want of hardware."""
+    return "cuda: a device is there" if GPU else "cuda: no device, the tests in tests/gpu are not collected"
 
 
 @pytest.hookimpl(wrapper=True)

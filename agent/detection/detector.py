@@ -10,15 +10,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from agent.data import Detections
 from agent.detection.decoders.base import Candidates, Decoder
 from agent.detection.decoders.registry import decoder_class
+from agent.detection.fronts import Begun, front_of
 from agent.detection.nms import Method, suppress
-from agent.detection.preprocess import Preprocessor, Transform
 from agent.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from agent.data import Frame
     from agent.detection.model import ModelPackage
+    from agent.detection.preprocess import Transform
     from agent.engines.base import Engine, Outputs
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,8 @@ NOTHING = Candidates(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.e
 class Pending(NamedTuple):
     """Frames whose inference was started, and what is needed to finish them."""
 
-    ticket: Any
-    preprocessor: Preprocessor
+    begun: Begun
     frames: tuple[Frame, ...]
-    transforms: tuple[Transform, ...]
     started: float
 
 
@@ -82,7 +81,7 @@ class Detector:
         self._decoder = self._family(package.input.size, len(package.labels))
         self._fixed_batch = engine.input.shape[0] if engine.input.shape else None
         self._check_input()
-        self._free = deque(self._preprocessor(self._fixed_batch or 1) for _ in range(engine.slots))
+        self._front = front_of(package.input, engine, self._decoder, score)
         self._open: deque[Pending] = deque()
         self._strange: set[int] = set()
 
@@ -94,15 +93,8 @@ class Detector:
     def submit(self, frames: Sequence[Frame]) -> Pending:
         """Start the inference of frames, at most ``max_batch``. Raises EngineError, also when all slots are taken."""
         started = time.perf_counter()
-        preprocessor = self._take(len(frames))
-        try:
-            transforms = tuple(preprocessor.fill(index, frame.pixels) for index, frame in enumerate(frames))
-            # A graph of fixed batch gets all of it; what is left of earlier frames in the rest is not looked at.
-            ticket = self._engine.submit(preprocessor.buffer[: self._fixed_batch or len(frames)])
-        except BaseException:
-            self._free.append(preprocessor)
-            raise
-        pending = Pending(ticket, preprocessor, tuple(frames), transforms, started)
+        self._check_count(len(frames))
+        pending = Pending(self._front.submit(frames), tuple(frames), started)
         self._open.append(pending)
         return pending
 
@@ -111,16 +103,12 @@ class Detector:
         if not self._open or self._open[0] is not pending:
             raise EngineError(f"{self.name}: collect in the order of submit, each once")
         self._open.popleft()
-        try:
-            outputs = self._engine.collect(pending.ticket)
-            # What a broken graph makes overflow, or of numbers that are none, is left out and needs no warning.
-            with np.errstate(invalid="ignore", over="ignore"):
-                found = [_finite(some) for some in self._decoder.decode(outputs, self._score)]
-        finally:
-            self._free.append(pending.preprocessor)
+        # What a broken graph makes overflow, or of numbers that are none, is left out and needs no warning.
+        with np.errstate(invalid="ignore", over="ignore"):
+            found = [_finite(some) for some in self._front.collect(pending.begun)]
         # A decoder of graphs that choose boxes for a whole batch cannot know of pictures behind the last box.
         found += [NOTHING] * (len(pending.frames) - len(found))
-        results = zip(pending.frames, pending.transforms, found, strict=False)
+        results = zip(pending.frames, pending.begun.transforms, found, strict=False)
         with np.errstate(invalid="ignore", over="ignore"):
             return [self._finish(frame, transform, some, pending.started) for frame, transform, some in results]
 
@@ -131,8 +119,7 @@ class Detector:
 
     def engine_alone(self, _frame: Frame | None = None) -> Outputs:
         """Run the engine on whatever its next input buffer holds: the floor that benchmarks measure against."""
-        buffer = self._free[0].buffer
-        return self._engine.collect(self._engine.submit(buffer[: self._fixed_batch or 1]))
+        return self._front.engine_alone()
 
     def warm_up(self) -> None:
         """Run the graph once, and check that its outputs are those of the family and labels. Raises ModelError."""
@@ -153,17 +140,12 @@ class Detector:
         self._open.clear()
         self._engine.close()
 
-    def _preprocessor(self, batch: int) -> Preprocessor:
-        return Preprocessor(self._input, batch=batch, dtype=self._engine.input.dtype)
-
-    def _take(self, count: int) -> Preprocessor:
+    def _check_count(self, count: int) -> None:
         limit = self._fixed_batch or self.max_batch
         if count < 1 or (limit is not None and count > limit):
             raise EngineError(f"{self.name}: takes 1 to {limit or 'any number of'} frames at once, not {count}")
-        if not self._free:
+        if len(self._open) >= self.slots:
             raise EngineError(f"{self.name}: all {self.slots} slots are taken, collect one first")
-        preprocessor = self._free.popleft()
-        return preprocessor if count <= len(preprocessor.buffer) else self._preprocessor(count)
 
     def _check_input(self) -> None:
         width, height = self._input.size

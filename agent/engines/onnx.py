@@ -51,7 +51,8 @@ class OnnxEngine:
     for work that should keep every core busy. ``threads``: those that one inference uses; by default all cores this
     process may use with one slot, one with more. ``spinning``: threads wait for work in a busy loop, a little faster
     under full load and a waste of CPU otherwise. ``optimisation`` below ``all`` costs speed; some quantised graphs
-    need ``extended``. ``metadata``: the texts that the exporter put into the file.
+    need ``extended``. ``provider_options``: for the device's provider. ``metadata``: the texts that the exporter put
+    into the file.
 
     Raises EngineError, one line with the file's name, when the file is missing, is no ONNX, cannot be run here, or
     does not have one tensor as its input.
@@ -66,6 +67,7 @@ class OnnxEngine:
         slots: int = 1,
         optimisation: Optimisation = "all",
         spinning: bool = False,
+        provider_options: Mapping[str, str] | None = None,
     ) -> None:
         if slots < 1:
             raise ValueError(f"slots must be at least 1, not {slots}")
@@ -74,7 +76,7 @@ class OnnxEngine:
         self.slots = slots
         self._open: set[_Ticket] = set()
         threads = threads or (cores() if slots == 1 else 1)
-        self._session = _load(self.path, device, threads, optimisation, spinning)
+        self._session = _load(self.path, device, threads, optimisation, spinning, provider_options or {})
         self.backend = _backend(self._session)
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.input = self._only_input()
@@ -82,6 +84,13 @@ class OnnxEngine:
         self.max_batch = self.input.shape[0] if self.input.shape else None
         self._output_names = [spec.name for spec in self.outputs]
         self._pool = ThreadPoolExecutor(slots, thread_name_prefix="onnx") if slots > 1 else None
+
+    @property
+    def session(self) -> Any:
+        """ONNX Runtime's own, for who binds memory of the device. Raises EngineError when closed."""
+        if self._session is None:
+            raise EngineError(f"{self.path}: the engine is closed")
+        return self._session
 
     def submit(self, batch: NDArray[np.generic]) -> _Ticket:
         """Start inference (with one slot: and finish it). Raises EngineError on a batch that the graph cannot take."""
@@ -162,7 +171,14 @@ def shown(shape: Sequence[int | None]) -> str:
     return "[" + ", ".join("?" if axis is None else str(axis) for axis in shape) + "]"
 
 
-def _load(path: Path, device: str, threads: int, optimisation: Optimisation, spinning: bool) -> Any:
+def _load(
+    path: Path,
+    device: str,
+    threads: int,
+    optimisation: Optimisation,
+    spinning: bool,
+    provider_options: Mapping[str, str],
+) -> Any:
     if not path.is_file():
         raise EngineError(f"{path}: {'is a folder, not an ONNX file' if path.is_dir() else 'no such file'}")
     import onnxruntime
@@ -174,7 +190,8 @@ def _load(path: Path, device: str, threads: int, optimisation: Optimisation, spi
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisation])
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    providers = _providers(device, path, onnxruntime.get_available_providers())
+    providers: list[Any] = list(_providers(device, path, onnxruntime.get_available_providers()))
+    providers[0] = (providers[0], dict(provider_options)) if provider_options else providers[0]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own

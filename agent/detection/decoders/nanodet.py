@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from agent.detection.decoders.base import Candidates
 from agent.detection.decoders.grid import cells, grid
+from agent.engines.base import Head
 from agent.errors import ModelError
 
 BINS = 8
@@ -54,7 +55,7 @@ class Nanodet:
 
     def decode(self, outputs: Mapping[str, NDArray[np.generic]], min_score: float) -> list[Candidates]:
         """Candidates at or above ``min_score``, in network pixels."""
-        layout = self._layout or self._lay_out(outputs)
+        layout = self._layout or self._lay_out({name: array.shape for name, array in outputs.items()})
         if layout.scores == layout.sides:
             (raw,) = outputs.values()
             scores, sides = raw[..., : layout.classes], raw[..., layout.classes :]
@@ -62,6 +63,15 @@ class Nanodet:
             scores = np.concatenate([outputs[name] for name in layout.scores], axis=1)
             sides = np.concatenate([outputs[name] for name in layout.sides], axis=1)
         return [self._picture(*pair, np.float32(min_score)) for pair in zip(scores, sides, strict=True)]
+
+    def heads(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Head, ...]:
+        """The same for a device: a head a level."""
+        layout = self._lay_out(shapes)
+        table = np.concatenate((self._centres, self._strides), axis=1)
+        ends = np.cumsum([shapes[name][1] for name in layout.scores])
+        levels = zip(layout.scores, layout.sides, np.split(table, ends[:-1]), strict=True)
+        box_at = layout.classes if layout.scores == layout.sides else 0
+        return tuple(Head(scores, sides, "sides", layout.classes, at, box_at=box_at) for scores, sides, at in levels)
 
     def _picture(self, scores: NDArray[np.generic], sides: NDArray[np.generic], min_score: np.float32) -> Candidates:
         class_ids = scores.argmax(axis=1)
@@ -71,8 +81,8 @@ class Nanodet:
         boxes = np.concatenate((self._centres[keep] - distances[:, :2], self._centres[keep] + distances[:, 2:]), axis=1)
         return Candidates(boxes, best[keep], class_ids[keep].astype(np.int32))
 
-    def _lay_out(self, outputs: Mapping[str, NDArray[np.generic]]) -> Layout:
-        layout = _layout({name: array.shape for name, array in outputs.items()}, self._input_size)
+    def _lay_out(self, shapes: Mapping[str, Sequence[int]]) -> Layout:
+        layout = _layout(shapes, self._input_size)
         if layout is None:
             raise ModelError(f"nanodet: these outputs fit no input of {self._input_size[0]}x{self._input_size[1]}")
         corners, self._strides = grid(self._input_size, layout.strides, up=True)

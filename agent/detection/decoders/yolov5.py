@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from agent.detection.decoders.base import Candidates
 from agent.detection.decoders.grid import strides_for
 from agent.detection.decoders.shapes import boxes_from_centres, only
+from agent.engines.base import Head
 
 ANCHORS = 3
 """Predictions a cell of the networks that have anchors."""
@@ -46,6 +47,12 @@ class Yolov5:
         """Candidates at or above ``min_score``, in network pixels."""
         (raw,) = outputs.values()
         return [_picture(rows, np.float32(min_score)) for rows in raw]
+
+    def heads(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Head, ...]:
+        """The same for a device."""
+        ((name, shape),) = shapes.items()
+        cells = np.zeros((shape[1], 3), np.float32)
+        return (Head(name, name, "centre", shape[2] - 5, cells, objectness=4, class_at=5),)
 
 
 class Yolov7EndToEnd:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from agent.detection.decoders.base import Candidates
 from agent.detection.decoders.grid import strides_for
 from agent.detection.decoders.shapes import boxes_from_centres, only
+from agent.engines.base import Head
 
 
 class Yolov8:
@@ -38,6 +39,12 @@ class Yolov8:
         """Candidates at or above ``min_score``, in network pixels."""
         (raw,) = outputs.values()
         return [_picture(columns, np.float32(min_score)) for columns in raw]
+
+    def heads(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Head, ...]:
+        """The same for a device."""
+        ((name, shape),) = shapes.items()
+        cells = np.zeros((shape[2], 3), np.float32)
+        return (Head(name, name, "centre", shape[1] - 4, cells, class_at=4, cells_last=True),)
 
 
 def _picture(columns: NDArray[np.generic], min_score: np.float32) -> Candidates:

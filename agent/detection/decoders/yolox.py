@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from agent.detection.decoders.base import Candidates
 from agent.detection.decoders.grid import grid, strides_for
 from agent.detection.decoders.shapes import boxes_from_centres, only
+from agent.engines.base import Head
 from agent.errors import ModelError
 
 
@@ -44,6 +45,13 @@ class Yolox:
         if raw.shape[1] != len(self._corners):
             self._make_grid(raw.shape[1])
         return [self._picture(rows, np.float32(min_score)) for rows in raw]
+
+    def heads(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Head, ...]:
+        """The same for a device."""
+        ((name, shape),) = shapes.items()
+        self._make_grid(shape[1])
+        cells = np.concatenate((self._corners, self._strides), axis=1)
+        return (Head(name, name, "cell", shape[2] - 5, cells, objectness=4, class_at=5),)
 
     def _picture(self, rows: NDArray[np.generic], min_score: np.float32) -> Candidates:
         # No class lifts a cell above its objectness, so most cells go before anything is computed for them.

@@ -1,0 +1,107 @@
+"""ONNX Runtime's CUDA provider as a network: the graph runs on our stream and our addresses, by I/O binding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.engines.base import TensorSpec
+from agent.engines.onnx import OnnxEngine
+from agent.errors import EngineError
+
+if TYPE_CHECKING:
+    from agent.engines.cuda.device import Device
+
+
+class OnnxNetwork:
+    """``strict_fp32``: without it float32 is TF32 on Ampere and later (10 bits of mantissa), as CUDA's libraries do.
+
+    All bindings share the session's memory and so run one after the other, on ``stream``. Raises EngineError.
+    """
+
+    concurrent = False
+
+    def __init__(self, device: Device, path: Path, *, strict_fp32: bool = False, optimisation: Any = "all") -> None:
+        self.stream = device.stream()
+        options = {
+            "device_id": "0",
+            "user_compute_stream": str(int(self.stream.handle)),
+            "use_tf32": "0" if strict_fp32 else "1",
+            "do_copy_in_default_stream": "1",
+        }
+        self._engine = OnnxEngine(path, device="cuda", optimisation=optimisation, provider_options=options)
+        self._path = path
+        self.input = self._engine.input
+        self.outputs = self._engine.outputs
+        self.max_batch = self._engine.max_batch
+        tf32 = "" if strict_fp32 or device.capability < (8, 0) else ", float32 as TF32"
+        self.backend = f"{self._engine.backend} on {device.name}{tf32}"
+        self._shapes: dict[int, dict[str, tuple[int, ...]]] = {}
+
+    def shapes(self, batch: int) -> Mapping[str, tuple[int, ...]]:
+        """The outputs' shapes, by a trial where the graph does not say."""
+        if batch not in self._shapes:
+            self._shapes[batch] = self._tried(batch)
+        return self._shapes[batch]
+
+    def bind(self, batch: int, source: int, targets: Mapping[str, int]) -> OnnxBinding:
+        """See Network."""
+        return OnnxBinding(self._engine.session, self.input, self.outputs, self.shapes(batch), batch, source, targets)
+
+    def close(self) -> None:
+        """Let the session go. Safe to call twice."""
+        self._engine.close()
+
+    def _tried(self, batch: int) -> dict[str, tuple[int, ...]]:
+        shape = (batch, *(side or 0 for side in self.input.shape[1:]))
+        if 0 in shape:
+            raise EngineError(
+                f"{self._path}: the input's size is open, {list(self.input.shape)}; fix it for the device"
+            )
+        outputs = self._engine.collect(self._engine.submit(np.zeros(shape, self.input.dtype)))
+        found = {name: array.shape for name, array in outputs.items()}
+        for name, sides in found.items():
+            if not sides or sides[0] != batch:
+                raise EngineError(f"{self._path}: output {name} is {list(sides)}: its first axis is not the batch")
+        return found
+
+
+class OnnxBinding:
+    """The session on certain addresses."""
+
+    def __init__(
+        self,
+        session: Any,
+        source: TensorSpec,
+        outputs: tuple[TensorSpec, ...],
+        shapes: Mapping[str, tuple[int, ...]],
+        batch: int,
+        address: int,
+        targets: Mapping[str, int],
+    ) -> None:
+        import onnxruntime
+
+        self._session = session
+        self._binding = session.io_binding()
+        shape = [batch, *source.shape[1:]]
+        self._binding.bind_input(source.name, "cuda", 0, np.dtype(source.dtype), shape, address)
+        for spec in outputs:
+            sides = list(shapes[spec.name])
+            self._binding.bind_output(spec.name, "cuda", 0, np.dtype(spec.dtype), sides, targets[spec.name])
+        self._options = onnxruntime.RunOptions()
+        # The stream is ours, and so is the waiting.
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def enqueue(self, _stream: int) -> None:
+        """See Bound; the stream is the session's."""
+        try:
+            self._session.run_with_iobinding(self._binding, self._options)
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
+            raise EngineError(f"the graph failed while running: {' '.join(str(error).split())[:300]}") from None
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        self._binding = None

@@ -1,0 +1,448 @@
+"""One frame's way through the device: its memory, and the work as one CUDA graph. What runs when is the engine's.
+
+Copy in, preprocess, network, candidates, copy out. The graph does not depend on where a picture lies or how large it
+is: kernels find that in a job that is copied before them; only a copy of fixed size is captured anew for another size.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.engines.base import FrameOutputs, Head, PixelFormat, Placement
+from agent.engines.cuda.graphs import Graph, capture
+from agent.engines.cuda.kernels import CANDIDATE, FORMAT, HEAD, JOB, Kernels
+from agent.engines.cuda.pinned import Locked, Pinned
+from agent.engines.cuda.taps import column_taps, row_taps
+from agent.errors import DeviceLostError, EngineError
+
+if TYPE_CHECKING:
+    from agent.engines.cuda.device import Buffer, Device
+    from agent.engines.cuda.network import Bound, Network
+
+log = logging.getLogger(__name__)
+
+CAPACITY = 512
+"""Candidates a picture that come back; when there are more, the raw outputs do."""
+MOST_GRAPHS = 8
+FORMS = {"cell": 0, "centre": 1, "sides": 2}
+
+
+class Work(NamedTuple):
+    """What a slot needs to know of pictures. ``mapped``: the kernel reads them from the host's memory."""
+
+    layout: PixelFormat
+    heads: tuple[Head, ...]
+    min_score: float
+    kernels: Kernels
+    locked: Locked
+    mapped: bool
+    graphs: bool
+
+
+class Copy(NamedTuple):
+    """From the host's memory to an address of the device."""
+
+    target: int
+    source: NDArray[np.uint8]
+
+
+class Slot:
+    """For batches of up to ``batch`` pictures. ``stream``: a pycuda stream, perhaps shared. Raises EngineError."""
+
+    def __init__(self, device: Device, network: Network, batch: int, stream: Any) -> None:
+        self._device = device
+        self._network = network
+        self.batch = batch
+        self.stream = stream
+        self._parts: list[Buffer | Pinned] = []
+        self._shapes = dict(network.shapes(batch))
+        shape = network.input.shape
+        self._input_shape = (batch, *(side or 1 for side in shape[1:]))
+        self._input_dtype = np.dtype(network.input.dtype)
+        self._bound: dict[int, Bound] = {}
+        self._graphs: OrderedDict[tuple[object, ...], Graph | None] = OrderedDict()
+        self._done: Any = device.driver.Event(device.driver.event_flags.DISABLE_TIMING)
+        self._work: Work | None = None
+        self._pictures = _Pictures(device, batch)
+        self.submitted = 0
+        try:
+            self.input = self._buffer(math.prod(self._input_shape) * self._input_dtype.itemsize, "the input")
+            self._outputs = {spec.name: self._output(spec.name, spec.dtype) for spec in network.outputs}
+        except BaseException:
+            self.close()
+            raise
+
+    # tensors
+
+    def submit_tensor(self, batch: NDArray[np.generic]) -> None:
+        """The network on an input that is there already, in the host's memory."""
+        with self._device.guard("copy the input"):
+            self._device.driver.memcpy_htod_async(self.input.address, np.ascontiguousarray(batch), self.stream)
+        self._enqueue(len(batch))
+        self._fetch_all(len(batch))
+        self._finish(len(batch))
+
+    def submit_network(self, batch: int) -> None:
+        """The network alone on whatever lies in the input, as a graph: the floor that benchmarks measure against."""
+        self._run(("network", batch), lambda: self._enqueue(batch), graphs=True)
+        self._finish(batch)
+
+    def collect_tensor(self) -> dict[str, NDArray[np.generic]]:
+        """The outputs by name, once they are there."""
+        self.wait()
+        return self._host_outputs(self.submitted)
+
+    # pictures
+
+    def take(self, work: Work) -> None:
+        """Get ready for pictures."""
+        self._forget_graphs()
+        self._work = work
+        self._layout = _layout(work.layout)
+        tables = [self._table(head) for head in work.heads]
+        first = np.cumsum([0, *(len(head.cells) for head in work.heads)]).tolist()
+        self._records = [self._head(*each) for each in zip(work.heads, tables, first, strict=False)]
+        size = (4 * self.batch + CANDIDATE.itemsize * CAPACITY * self.batch + 3) & ~3
+        if work.heads:
+            self._found = self._buffer(size, "candidates")
+            self._found_here = self._pinned(size)
+
+    def submit_frames(self, pixels: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> None:
+        """Everything, from the pictures' bytes on."""
+        work = self._ready()
+        count = len(pixels)
+        copies = self._pictures.place(pixels, placements, self.stream, work.locked, mapped=work.mapped)
+        key = ("frames", count, *_places(copies))
+        self._run(key, lambda: self._whole(count, copies), graphs=work.graphs)
+        self._finish(count)
+
+    def collect_frames(self) -> FrameOutputs:
+        """What was found, once it is there."""
+        work, count = self._ready(), self.submitted
+        self.wait()
+        if not work.heads:
+            return FrameOutputs(self._host_outputs(count), None)
+        counts = self._found_here.bytes[: 4 * self.batch].view(np.int32)[:count]
+        if counts.max(initial=0) > CAPACITY:
+            self._fetch_all(count)
+            self._finish(count)
+            self.wait()
+            return FrameOutputs(self._host_outputs(count), None)
+        rows = self._found_here.bytes[4 * self.batch :].view(np.float32).reshape(self.batch, CAPACITY, -1)
+        return FrameOutputs({}, tuple(_sorted(rows[place, :n]) for place, n in enumerate(counts)))
+
+    def submit_preprocess(self, pixels: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> None:
+        """Copy and kernel alone, for benchmarks and tests; the result lies in the input."""
+        work = self._ready()
+        copies = self._pictures.place(pixels, placements, self.stream, work.locked, mapped=work.mapped)
+        key = ("preprocess", len(pixels), *_places(copies))
+        self._run(key, lambda: self._to_input(len(pixels), copies), graphs=work.graphs)
+        self._finish(len(pixels))
+
+    def read_input(self) -> NDArray[np.generic]:
+        """The input as it lies in the device's memory."""
+        self.wait()
+        target = np.empty(self._input_shape, self._input_dtype)
+        with self._device.guard("read the input"):
+            self._device.driver.memcpy_dtoh(target, self.input.address)
+        return target
+
+    def close(self) -> None:
+        """Free all of it. Safe to call twice."""
+        self._forget_graphs()
+        for bound in self._bound.values():
+            bound.close()
+        self._bound.clear()
+        self._pictures.close()
+        while self._parts:
+            self._parts.pop().free()
+
+    # what a graph is made of
+
+    def _whole(self, count: int, copies: Sequence[Copy]) -> None:
+        work = self._ready()
+        self._to_input(count, copies)
+        self._enqueue(count)
+        if not work.heads:
+            self._fetch_all(count)
+            return
+        driver, device = self._device.driver, self._device
+        rows = self._found.address + 4 * self.batch
+        with device.guard("find candidates"):
+            driver.memset_d32_async(self._found.address, 0, self.batch, self.stream)
+            for record in self._records:
+                work.kernels.candidates(self.stream, record, self._found.address, rows, count, CAPACITY)
+            driver.memcpy_dtoh_async(self._found_here.bytes, self._found.address, self.stream)
+
+    def _to_input(self, count: int, copies: Sequence[Copy]) -> None:
+        work = self._ready()
+        with self._device.guard("preprocess"):
+            for target, source in copies:
+                self._device.driver.memcpy_htod_async(target, source, self.stream)
+            jobs = self._pictures.copy_jobs(self.stream)
+            work.kernels.preprocess(self.stream, jobs, self.input.address, count, self._layout)
+
+    def _enqueue(self, count: int) -> None:
+        if count not in self._bound:
+            targets = {name: buffer.address for name, (buffer, _) in self._outputs.items()}
+            self._bound[count] = self._network.bind(count, self.input.address, targets)
+        self._bound[count].enqueue(int(self.stream.handle))
+
+    def _fetch_all(self, count: int) -> None:
+        with self._device.guard("copy the outputs"):
+            for name, (buffer, _) in self._outputs.items():
+                here = self._here(name)
+                self._device.driver.memcpy_dtoh_async(
+                    here.bytes[: self._bytes(name, count)], buffer.address, self.stream
+                )
+
+    def _run(self, key: tuple[object, ...], work: Callable[[], None], *, graphs: bool) -> None:
+        """As a graph from the second time on; as calls where that cannot be."""
+        if not graphs:
+            work()
+            return
+        if key not in self._graphs:
+            work()  # what is made at the first run (algorithms, memory) cannot be made while capturing
+            self._wait_for_stream()
+            self._graphs[key] = self._captured(work)
+            while len(self._graphs) > MOST_GRAPHS:
+                _, old = self._graphs.popitem(last=False)
+                if old is not None:
+                    old.free()
+        graph = self._graphs[key]
+        self._graphs.move_to_end(key)
+        if graph is None:
+            work()
+        else:
+            graph.launch(int(self.stream.handle))
+
+    def _captured(self, work: Callable[[], None]) -> Graph | None:
+        try:
+            return capture(self._network_stream(), work)
+        except DeviceLostError:
+            raise
+        except EngineError as error:
+            log.warning("%s: no CUDA graph, its work is given call by call: %s", self._network.backend, error)
+            return None
+
+    def _network_stream(self) -> int:
+        return int(self.stream.handle)
+
+    def _finish(self, count: int) -> None:
+        with self._device.guard("end the work"):
+            self._done.record(self.stream)
+        self.submitted = count
+
+    def wait(self) -> None:
+        """Until what was submitted is done. Raises EngineError."""
+        with self._device.guard("wait for the work"):
+            self._done.synchronize()
+
+    def _wait_for_stream(self) -> None:
+        with self._device.guard("wait for the work"):
+            self.stream.synchronize()
+
+    # memory
+
+    def _ready(self) -> Work:
+        if self._work is None:
+            raise EngineError(f"{self._network.backend}: take_frames was not called")
+        return self._work
+
+    def _buffer(self, size: int, what: str) -> Buffer:
+        buffer = self._device.allocate(size, what)
+        self._parts.append(buffer)
+        return buffer
+
+    def _pinned(self, size: int) -> Pinned:
+        pinned = Pinned(self._device, size)
+        self._parts.append(pinned)
+        return pinned
+
+    def _output(self, name: str, dtype: str) -> tuple[Buffer, list[Pinned]]:
+        size = math.prod(self._shapes[name]) * np.dtype(dtype).itemsize
+        return self._buffer(size, f"output {name}"), []
+
+    def _here(self, name: str) -> Pinned:
+        """The host's side of an output, made when it is first asked for."""
+        buffer, here = self._outputs[name]
+        if not here:
+            here.append(self._pinned(buffer.size))
+        return here[0]
+
+    def _bytes(self, name: str, count: int) -> int:
+        return self._outputs[name][0].size // self.batch * count
+
+    def _host_outputs(self, count: int) -> dict[str, NDArray[np.generic]]:
+        found: dict[str, NDArray[np.generic]] = {}
+        for spec in self._network.outputs:
+            flat = self._here(spec.name).bytes[: self._bytes(spec.name, count)]
+            found[spec.name] = flat.view(spec.dtype).reshape(count, *self._shapes[spec.name][1:])
+        return found
+
+    def _table(self, head: Head) -> Buffer:
+        cells = np.ascontiguousarray(head.cells, np.float32)
+        table = self._buffer(cells.nbytes, "the cells")
+        with self._device.guard("copy the cells"):
+            self._device.driver.memcpy_htod(table.address, cells)
+        return table
+
+    def _head(self, head: Head, table: Buffer, first: int) -> np.void:
+        record = np.zeros((), HEAD)
+        for part in ("score", "box"):
+            name = head.scores if part == "score" else head.boxes
+            _, rows, columns = self._shapes[name]
+            record["scores" if part == "score" else "boxes"] = self._outputs[name][0].address
+            record[f"{part}_picture"] = rows * columns
+            record[f"{part}_cell"], record[f"{part}_value"] = (1, columns) if head.cells_last else (columns, 1)
+        record["cells"], record["count"], record["first"] = table.address, len(head.cells), first
+        record["classes"], record["class_at"], record["box_at"] = head.classes, head.class_at, head.box_at
+        record["objectness"] = -1 if head.objectness is None else head.objectness
+        record["form"], record["min_score"] = FORMS[head.form], self._ready().min_score
+        return cast("np.void", record[()])
+
+    def _forget_graphs(self) -> None:
+        while self._graphs:
+            _, graph = self._graphs.popitem()
+            if graph is not None:
+                graph.free()
+
+
+class _Pictures:
+    """The pictures of a slot where the kernel finds them, and the jobs that say where that is."""
+
+    def __init__(self, device: Device, batch: int) -> None:
+        self._device = device
+        self._staging: list[Pinned | None] = [None] * batch
+        self._copies: list[Buffer | None] = [None] * batch
+        self._tables: list[tuple[tuple[object, ...], Buffer] | None] = [None] * batch
+        self._jobs_here = Pinned(device, JOB.itemsize * batch)
+        self._jobs = device.allocate(JOB.itemsize * batch, "jobs")
+        self._records: NDArray[np.void] = self._jobs_here.bytes.view(JOB)
+
+    def place(
+        self,
+        pixels: Sequence[NDArray[np.uint8]],
+        placements: Sequence[Placement],
+        stream: Any,
+        locked: Locked,
+        *,
+        mapped: bool,
+    ) -> list[Copy]:
+        """Write the jobs. Gives the copies that are still to be made, from and to places that stay."""
+        copies: list[Copy] = []
+        for place, (picture, placement) in enumerate(zip(pixels, placements, strict=True)):
+            address, copy = self._bring(place, picture, stream, locked, mapped=mapped)
+            copies += [copy] if copy else []
+            self._write_job(place, picture, placement, address, stream)
+        return copies
+
+    def copy_jobs(self, stream: Any) -> int:
+        """Have the jobs copied to the device, where they lie at the address that is returned."""
+        self._device.driver.memcpy_htod_async(self._jobs.address, self._jobs_here.bytes, stream)
+        return self._jobs.address
+
+    def close(self) -> None:
+        """Free all of it. Safe to call twice."""
+        parts = [
+            *self._staging,
+            *self._copies,
+            *(table[1] for table in self._tables if table),
+            self._jobs_here,
+            self._jobs,
+        ]
+        for part in parts:
+            if part is not None:
+                part.free()
+
+    def _bring(
+        self, place: int, picture: NDArray[np.uint8], stream: Any, locked: Locked, *, mapped: bool
+    ) -> tuple[int, Copy | None]:
+        """The device's address of a picture, and the copy that is still to be made for it."""
+        address = locked.address_of(picture) if picture.flags.c_contiguous else None
+        if address is not None and mapped:
+            return address, None
+        size = picture.nbytes
+        if address is not None:
+            target = self._copy_of(place, size)
+            with self._device.guard("copy a picture"):
+                self._device.driver.memcpy_htod_async(target.address, picture.reshape(-1), stream)
+            return target.address, None
+        staging = self._staging_of(place, size)
+        np.copyto(staging.bytes[:size].reshape(picture.shape), picture)
+        if mapped:
+            return staging.address, None
+        target = self._copy_of(place, size)
+        return target.address, Copy(target.address, staging.bytes[:size])
+
+    def _write_job(
+        self, place: int, picture: NDArray[np.uint8], placement: Placement, address: int, stream: Any
+    ) -> None:
+        (x, y, width, height), (left, top, target_width, target_height) = placement
+        table = self._table_of(place, (width, height, target_width, target_height), stream)
+        pitch = 3 * picture.shape[1]
+        job = self._records[place]
+        job["pixels"], job["pitch"] = address + y * pitch + 3 * x, pitch
+        job["columns"], job["rows"] = table.address, table.address + 16 * target_width
+        job["left"], job["top"], job["width"], job["height"] = left, top, target_width, target_height
+
+    def _table_of(self, place: int, sizes: tuple[int, int, int, int], stream: Any) -> Buffer:
+        kept = self._tables[place]
+        if kept is not None and kept[0] == sizes:
+            return kept[1]
+        width, height, target_width, target_height = sizes
+        taps = np.concatenate((column_taps(width, target_width), row_taps(height, target_height)))
+        if kept is not None:
+            kept[1].free()
+        self._tables[place] = None
+        table = self._device.allocate(taps.nbytes, "weights")
+        self._tables[place] = (sizes, table)
+        with self._device.guard("copy the weights"):
+            self._device.driver.memcpy_htod(table.address, taps)
+        return table
+
+    def _staging_of(self, place: int, size: int) -> Pinned:
+        kept = self._staging[place]
+        if kept is None or len(kept.bytes) < size:
+            if kept is not None:
+                kept.free()
+            self._staging[place] = None
+            kept = self._staging[place] = Pinned(self._device, size)
+        return kept
+
+    def _copy_of(self, place: int, size: int) -> Buffer:
+        kept = self._copies[place]
+        if kept is None or kept.size < size:
+            if kept is not None:
+                kept.free()
+            self._copies[place] = None
+            kept = self._copies[place] = self._device.allocate(size, "a picture")
+        return kept
+
+
+def _layout(layout: PixelFormat) -> np.void:
+    record = np.zeros((), FORMAT)
+    record["width"], record["height"] = layout.size
+    record["rgb"], record["channels_last"] = layout.rgb, layout.channels_last
+    mean, scale = np.array(layout.mean), np.array(layout.scale)
+    record["plain"] = bool((mean == 0).all() and (scale == 1).all())
+    record["mean"], record["scale"], record["shift"] = mean, scale, mean * scale
+    record["pad"] = (layout.pad - mean) * scale
+    return cast("np.void", record[()])
+
+
+def _sorted(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """In the order of the cells, whatever order the device came to them in; a copy."""
+    return rows[np.argsort(rows[:, 6], kind="stable")][:, :6]
+
+
+def _places(copies: Sequence[Copy]) -> list[tuple[int, int, int]]:
+    """What makes two lots of copies the same for a graph."""
+    return [(copy.target, int(copy.source.ctypes.data), copy.source.nbytes) for copy in copies]

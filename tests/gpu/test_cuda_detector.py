@@ -1,0 +1,104 @@
+"""A whole detector on the device beside the one on the CPU: the same detections, whatever comes in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from agent.data import Detections, Frame
+from agent.detection.add import Wishes, add_model
+from agent.detection.detector import Detector
+from agent.detection.model import ModelPackage
+from agent.engines.cuda.device import Device
+from agent.engines.cuda.engine import CudaEngine
+from agent.engines.cuda.onnx import OnnxNetwork
+from agent.engines.onnx import OnnxEngine
+
+
+def frame(pixels: NDArray[np.uint8], seq: int = 0) -> Frame:
+    return Frame("gate", seq, pixels, 0.0, 0.0)
+
+
+@pytest.fixture(scope="module", params=["yolox_nano_416", "nanodet_m_320"])
+def package(request: pytest.FixtureRequest, material: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelPackage:
+    wishes = Wishes(name=request.param, labels="coco80")
+    path = material / "models" / f"{request.param}.onnx"
+    return add_model(path, wishes, tmp_path_factory.mktemp("models"), OnnxEngine, replace=False).package
+
+
+def on_device(
+    package: ModelPackage, *, score: float = 0.4, strict: bool = True, slots: int = 2, graphs: bool = True
+) -> Detector:
+    device = Device()
+    network = OnnxNetwork(device, package.file_of(package.choose()), strict_fp32=strict)
+    return Detector(package, CudaEngine(device, network, slots=slots, graphs=graphs), score=score)
+
+
+def pictures(material: Path, count: int = 24) -> list[NDArray[np.uint8]]:
+    files = sorted((material / "images" / "coco" / "val").glob("*.jpg"))[:count]
+    return [np.asarray(cv2.imread(str(file)), np.uint8) for file in files]
+
+
+def assert_same(found: Detections, wanted: Detections) -> None:
+    assert found.labels == wanted.labels
+    assert np.allclose(found.scores, wanted.scores, atol=2e-3)
+    assert np.allclose(found.boxes, wanted.boxes, atol=0.5)
+
+
+@pytest.mark.parametrize("graphs", [True, False])
+def test_the_detections_are_the_cpus(package: ModelPackage, material: Path, graphs: bool) -> None:
+    on_cpu = Detector(package, OnnxEngine(package.file_of(package.choose())))
+    detector = on_device(package, graphs=graphs)
+    try:
+        for seq, pixels in enumerate(pictures(material)):
+            assert_same(detector.detect(frame(pixels, seq)), on_cpu.detect(frame(pixels, seq)))
+    finally:
+        detector.close()
+        on_cpu.close()
+
+
+def test_the_same_frame_is_the_same_detections_whatever_came_between(package: ModelPackage, material: Path) -> None:
+    detector = on_device(package, score=0.1)
+    try:
+        some = pictures(material, 8)
+        first = [detector.detect(frame(pixels)) for pixels in some]
+        for _ in range(5):
+            waiting = [detector.submit([frame(pixels)]) for pixels in some[:2]]
+            again = [detector.collect(one)[0] for one in waiting]
+            again += [detector.detect(frame(pixels)) for pixels in some[2:]]
+            for found, wanted in zip(again, first, strict=True):
+                assert np.array_equal(found.boxes, wanted.boxes)
+                assert np.array_equal(found.scores, wanted.scores)
+    finally:
+        detector.close()
+
+
+def test_more_candidates_than_come_back_are_decoded_from_the_raw_outputs(package: ModelPackage, material: Path) -> None:
+    on_cpu = Detector(package, OnnxEngine(package.file_of(package.choose())), score=0.0001)
+    detector = on_device(package, score=0.0001)
+    try:
+        (pixels,) = pictures(material, 1)
+        found, wanted = detector.detect(frame(pixels)), on_cpu.detect(frame(pixels))
+        assert len(found) == len(wanted) == 300
+        assert np.allclose(found.scores, wanted.scores, atol=2e-3)
+    finally:
+        detector.close()
+        on_cpu.close()
+
+
+def test_detectors_that_come_and_go_leave_nothing_on_the_device(package: ModelPackage, material: Path) -> None:
+    (pixels,) = pictures(material, 1)
+    on_device(package).close()
+    left = []
+    for _ in range(6):
+        detector = on_device(package)
+        detector.detect(frame(pixels))
+        detector.close()
+        device = Device()
+        left.append(device.memory()[0])
+        device.close()
+    assert max(left[1:]) - min(left[1:]) < 8 << 20
