@@ -52,6 +52,8 @@ $(VENV)/.demo: $(VENV)/bin/python setup.cfg pyproject.toml
 $(VENV)/.dev: $(VENV)/bin/python setup.cfg pyproject.toml
 	@echo "installing the development tools into $(VENV) (once)"
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps --upgrade --target $(VENV)/stubs tensorrt-stubs==10.13.0.35.1
+	$(BIN)/python tests/engines/mend_stubs.py $(VENV)/stubs
 	@touch $@ $(VENV)/.demo
 
 clean:  ## everything that the targets above made

@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 
 LAYERS = [
     {"data", "errors"},
-    {"config", "service", "hookspecs"},
+    {"config", "service", "hookspecs", "board"},
     {"sources", "engines", "tracking", "governor", "host"},
     {"detection"},
     {"precision"},

@@ -1,0 +1,247 @@
+"""What an ONNX file says of itself, read without the onnx package, which a board need not have.
+
+Nodes, opset, the files that hold its weights, and the hash of all of it. What a node means is left to the engines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from agent.errors import EngineError
+
+# Field numbers of onnx.proto (ONNX 1.0 to 1.21): they are part of the format and never change.
+MODEL_GRAPH, MODEL_OPSETS, MODEL_FUNCTIONS = 7, 8, 25
+OPSET_DOMAIN, OPSET_VERSION = 1, 2
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT = 1, 5, 11
+VALUE_NAME, VALUE_TYPE = 1, 2
+TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_AXIS, AXIS_LENGTH = 1, 2, 1, 1
+FUNCTION_NODE = 7
+NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE = 2, 3, 4, 5
+ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+TENSOR_NAME, TENSOR_EXTERNAL = 8, 13
+ENTRY_KEY, ENTRY_VALUE = 1, 2
+
+
+class Node(NamedTuple):
+    """One node of the main graph; ``name`` is its first output's where the exporter gave it none."""
+
+    name: str
+    operator: str
+
+
+class Input(NamedTuple):
+    """One input that is no weight; None where the graph leaves an axis open."""
+
+    name: str
+    shape: tuple[int | None, ...]
+
+
+class OnnxFile(NamedTuple):
+    """``opset``: of the default operator set. ``external``: names of files beside it that hold weights, sorted."""
+
+    opset: int
+    inputs: tuple[Input, ...]
+    nodes: tuple[Node, ...]
+    external: tuple[str, ...]
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read what the file says. Raises EngineError for what is no ONNX file, or names weights outside its folder."""
+    try:
+        # Not mapped: a file that shrinks meanwhile would kill the process.
+        return _model(memoryview(path.read_bytes()))
+    except OSError as error:
+        raise EngineError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise EngineError(f"{path}: not an ONNX file, or a damaged one ({error})") from None
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of the graph, its external weights included; of a file without any it is the file's own.
+
+    Raises EngineError, also when a file of weights is not there.
+    """
+    external = read_onnx(path).external
+    try:
+        whole = _sha256(path)
+        if not external:
+            return whole
+        parts = [f"{name}\0{_sha256(path.parent / name)}" for name in external]
+    except OSError as error:
+        raise EngineError(f"{error.filename}: weights of {path.name} cannot be read: {error.strerror}") from None
+    return hashlib.sha256("\n".join([whole, *parts]).encode()).hexdigest()
+
+
+def content_bytes(path: Path) -> int:
+    """Bytes of the graph and its external weights. Raises EngineError."""
+    files = [path, *(path.parent / name for name in read_onnx(path).external)]
+    try:
+        return sum(file.stat().st_size for file in files)
+    except OSError as error:
+        raise EngineError(f"{error.filename}: weights of {path.name} cannot be read: {error.strerror}") from None
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _model(data: memoryview) -> OnnxFile:
+    opset, external = 0, set()
+    nodes: list[Node] = []
+    inputs: list[Input] = []
+    for number, value in _fields(data):
+        if number == MODEL_OPSETS:
+            opset = _opset(_bytes(value)) or opset
+        elif number == MODEL_GRAPH:
+            nodes, inputs = _graph(_bytes(value))
+            external |= set(_graph_files(_bytes(value)))
+        elif number == MODEL_FUNCTIONS:
+            for index, part in _fields(_bytes(value)):
+                external |= set(_node_files(_bytes(part))) if index == FUNCTION_NODE else set()
+    if not nodes:
+        raise ValueError("no graph in it")
+    return OnnxFile(opset, tuple(inputs), tuple(nodes), tuple(sorted(external)))
+
+
+def _graph(data: memoryview) -> tuple[list[Node], list[Input]]:
+    nodes: list[Node] = []
+    inputs: list[Input] = []
+    weights: set[str] = set()
+    for number, value in _fields(data):
+        if number == GRAPH_NODE:
+            nodes.append(_node(_bytes(value)))
+        elif number == GRAPH_INPUT:
+            inputs.append(_input(_bytes(value)))
+        elif number == GRAPH_INITIALIZER:
+            weights.update(_text(part) for index, part in _fields(_bytes(value)) if index == TENSOR_NAME)
+    # Old exporters list every weight as an input too.
+    return nodes, [one for one in inputs if one.name not in weights]
+
+
+def _input(data: memoryview) -> Input:
+    name, shape = "", []
+    for number, value in _fields(data):
+        if number == VALUE_NAME:
+            name = _text(value)
+        elif number == VALUE_TYPE:
+            shape = [_length(axis) for axis in _deep(_bytes(value), TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_AXIS)]
+    return Input(name, tuple(shape))
+
+
+def _deep(data: memoryview, *path: int) -> Iterator[memoryview]:
+    """The messages that lie so deep."""
+    for number, value in _fields(data):
+        if number == path[0]:
+            if len(path) == 1:
+                yield _bytes(value)
+            else:
+                yield from _deep(_bytes(value), *path[1:])
+
+
+def _length(axis: memoryview) -> int | None:
+    lengths = [value for number, value in _fields(axis) if number == AXIS_LENGTH]
+    return lengths[0] if lengths and isinstance(lengths[0], int) and 0 < lengths[0] < 1 << 31 else None
+
+
+def _opset(data: memoryview) -> int:
+    """The version, 0 for an operator set other than the default one."""
+    domain, version = "", 0
+    for number, value in _fields(data):
+        if number == OPSET_DOMAIN:
+            domain = _text(value)
+        elif number == OPSET_VERSION and isinstance(value, int):
+            version = value
+    return version if domain in ("", "ai.onnx") else 0
+
+
+def _node(data: memoryview) -> Node:
+    name = operator = output = ""
+    for number, value in _fields(data):
+        if number == NODE_NAME:
+            name = _text(value)
+        elif number == NODE_OPERATOR:
+            operator = _text(value)
+        elif number == NODE_OUTPUT and not output:
+            output = _text(value)
+    return Node(name or output, operator)
+
+
+def _graph_files(data: memoryview) -> Iterator[str]:
+    for number, value in _fields(data):
+        if number == GRAPH_INITIALIZER:
+            yield from _tensor_file(_bytes(value))
+        elif number == GRAPH_NODE:
+            yield from _node_files(_bytes(value))
+
+
+def _node_files(data: memoryview) -> Iterator[str]:
+    attributes = (_bytes(value) for number, value in _fields(data) if number == NODE_ATTRIBUTE)
+    for attribute in attributes:
+        for number, value in _fields(attribute):
+            if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
+                yield from _tensor_file(_bytes(value))
+            elif number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+                yield from _graph_files(_bytes(value))
+
+
+def _tensor_file(data: memoryview) -> Iterator[str]:
+    for number, value in _fields(data):
+        if number != TENSOR_EXTERNAL:
+            continue
+        entry = {index: _text(part) for index, part in _fields(_bytes(value))}
+        if entry.get(ENTRY_KEY) == "location":
+            location = PurePosixPath(entry.get(ENTRY_VALUE, ""))
+            if location.is_absolute() or ".." in location.parts or not location.name:
+                raise ValueError(f"its weights lie outside its folder: {location}")
+            yield str(location)
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Number and value of each field of a protobuf message. Raises ValueError where it breaks off."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            number, at = _varint(data, at)
+            yield key >> 3, number
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"a field of unknown kind {kind}")
+        if at + size > len(data):
+            raise ValueError("it breaks off")
+        yield key >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    result = shift = 0
+    while at < len(data) and shift < 64:
+        byte = data[at]
+        at += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, at
+        shift += 7
+    raise ValueError("a number breaks off")
+
+
+def _bytes(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number where a message was meant")
+    return value
+
+
+def _text(value: int | memoryview) -> str:
+    return str(_bytes(value), "utf-8", "replace")
