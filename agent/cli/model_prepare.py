@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
@@ -51,6 +51,13 @@ def read_precisions(_ctx: click.Context, _param: click.Parameter, text: str) -> 
 @click.option(
     "--calibrator", type=click.Choice(METHODS), default="auto", show_default=True, help="How ranges are found."
 )
+@click.option(
+    "--quantizer",
+    type=click.Choice(("own", "modelopt")),
+    default="own",
+    show_default=True,
+    help="Who makes the int8 graphs: modelopt is NVIDIA's Model Optimizer, where it is installed.",
+)
 @click.option("--naive", is_flag=True, help="Every node in int8, whatever it costs, to see what that is.")
 @click.option("--sparse", is_flag=True, help="An experiment: prune weights 2:4 for TensorRT's SPARSE_WEIGHTS.")
 @click.option("--force", is_flag=True, help="Let the variants be used whatever the gate says. health tells of it.")
@@ -64,6 +71,7 @@ def command(
     max_loss: float,
     pictures: int,
     calibrator: str,
+    quantizer: Literal["own", "modelopt"],
     naive: bool,
     sparse: bool,
     force: bool,
@@ -84,9 +92,11 @@ def command(
         max_loss=max_loss,
         calibrator=calibrator,
         keep_float="none" if naive else "auto",
+        quantizer=quantizer,
         sparse=sparse,
         force=force,
     )
+    _check(quantizer, calibrator)
     found = find_package(package)
     say = _teller()
     say(f"choosing {pictures} pictures")
@@ -96,6 +106,17 @@ def command(
     except KeyboardInterrupt:
         raise click.ClickException("interrupted; the same command goes on where this one was") from None
     _show(report, wishes, as_json)
+
+
+def _check(quantizer: Literal["own", "modelopt"], calibrator: str) -> None:
+    """Before minutes of work: whether the quantizer is there and has that calibrator. Raises ModelError, UsageError."""
+    from agent.precision.quantizers import methods_of, require_modelopt
+
+    if quantizer == "modelopt":
+        require_modelopt()
+    if calibrator != "auto" and calibrator not in methods_of(quantizer):
+        known = ", ".join(methods_of(quantizer))
+        raise click.UsageError(f"--quantizer {quantizer} has no calibrator {calibrator}, only {known}")
 
 
 def _teller() -> Any:

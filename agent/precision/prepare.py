@@ -1,7 +1,7 @@
 """``model prepare``: makes the variants of a package, measures each, lets the gate judge them, and writes it all down.
 
 Work in progress lies in ``.prepare`` inside the package, so that an interrupted run goes on where it was; the package
-itself changes in one step at the end. How a variant is made is half.py's and quantise.py's, which nodes search.py's.
+itself changes in one step at the end. How a variant is made is half.py's and quantizers.py's, which nodes search.py's.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from agent.detection.model import ModelPackage, sha256_of, update_package
 from agent.engines.store import SpeedStore
 from agent.errors import EngineError, ModelError
 from agent.precision import search
-from agent.precision.activations import METHODS, Histogram, histograms
 from agent.precision.agreement import disagreement
 from agent.precision.gate import LEAST_INT8_SHARE, MAX_LOSS, judge
 from agent.precision.graph import load_graph
 from agent.precision.half import halved, overflowing
 from agent.precision.journal import Journal
 from agent.precision.judging import Figures, Judge
-from agent.precision.quantise import quantised, share_of
-from agent.precision.search import Candidate, Trial
+from agent.precision.quantise import share_of
+from agent.precision.quantizers import ModelOptimizer, Name, OwnQuantizer, Quantizer, share_in_int8
+from agent.precision.search import Candidate, Measured, Trial
 from agent.precision.sparsity import pruned
 from agent.precision.speed import measure
 from agent.precision.trial import detections, detections_of, inputs, runs_at
@@ -48,13 +48,14 @@ WORK = ".prepare"
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be made. ``calibrator``: one of ``activations.METHODS``, or the best found; ``keep_float``: let the
-    search leave sensitive nodes float, or none."""
+    """What is to be made. ``calibrator``: one of the quantizer's methods, or ``auto``, the best found; ``keep_float``:
+    let the search leave sensitive nodes float, or none; ``quantizer``: who makes the int8 graphs."""
 
     precisions: tuple[Precision, ...] = ("fp16", "int8")
     max_loss: float = MAX_LOSS
     calibrator: str = "auto"
     keep_float: Literal["auto", "none"] = "auto"
+    quantizer: Name = "own"
     sparse: bool = False
     force: bool = False
 
@@ -132,7 +133,10 @@ class _Preparation:
         if self.journal.resumed:
             say(f"going on with interrupted work: {self.journal.resumed} result(s) are known")
         self._reference: list[Detections] | None = None
-        self._histograms: dict[str, Histogram] | None = None
+        self._own = OwnQuantizer(self.graph, self._inputs, say)
+        self._quantizer: Quantizer = (
+            self._own if wishes.quantizer == "own" else ModelOptimizer(self.graph, self._inputs)
+        )
 
     def variants(self) -> tuple[list[Made], list[Candidate]]:
         """What was asked for, each in a file of its own, and the int8 candidates that were tried."""
@@ -162,56 +166,47 @@ class _Preparation:
         return Made(precision="fp16", file=str(file), how=f"float16, {len(kept)} node(s) float32", notes=notes)
 
     def _candidates(self) -> list[Candidate]:
+        methods = self._quantizer.methods if self.wishes.calibrator == "auto" else (self.wishes.calibrator,)
+        measure = partial(self._measure, self._quantizer, pictures=None)
         if self.wishes.keep_float == "none":
-            method = search.FIRST_METHOD if self.wishes.calibrator == "auto" else self.wishes.calibrator
-            every = tuple(node.name for node in self.graph.weighted)
-            cost = self._measure(Trial(method, every), None)
-            return [Candidate(method, (), share_of(self.graph, every), cost)]
+            method = search.FIRST_METHOD if search.FIRST_METHOD in methods else methods[0]
+            measured = measure(Trial(method, tuple(node.name for node in self.graph.weighted)))
+            return [Candidate(method, (), measured.share, measured.disagreement)]
         self.say(f"int8: sensitivity of {len(self.graph.weighted)} nodes, one by one")
-        ranked = search.sensitivities(self.graph, partial(self._measure, pictures=SENSITIVITY_PICTURES))
+        # How much a node minds is the network's nature: it is measured in the same way whoever makes the graph then.
+        ranked = search.sensitivities(self.graph, partial(self._measure, self._own, pictures=SENSITIVITY_PICTURES))
         self.say("int8: which of them stay float, and which calibrator")
-        methods = METHODS if self.wishes.calibrator == "auto" else (self.wishes.calibrator,)
-        names = [name for name, _ in ranked]
-        return search.candidates(self.graph, names, partial(self._measure, pictures=None), methods)
+        return search.candidates(self.graph, [name for name, _ in ranked], measure, methods)
 
     def _int8(self, candidate: Candidate) -> Made:
-        chosen = _chosen(self.graph, candidate)
+        trial = Trial(candidate.method, _chosen(self.graph, candidate))
         precision: Precision = "int8" if candidate.share >= LEAST_INT8_SHARE else "mixed"
-        file = self.journal.file(f"{precision}.onnx", lambda: self._build(candidate.method, chosen))
-        how = f"{candidate.method}, {len(candidate.floats)} of {len(self.graph.weighted)} nodes float"
+        file = self.journal.file(f"{precision}.onnx", lambda: _bytes(self._quantizer.build(trial)))
+        maker = "" if self.wishes.quantizer == "own" else "by Model Optimizer, "
+        how = f"{maker}{candidate.method}, {len(candidate.floats)} of {len(self.graph.weighted)} nodes float"
         return Made(precision=precision, file=str(file), how=how, share=round(candidate.share, 4))
 
-    def _build(self, method: str, chosen: tuple[str, ...]) -> bytes:
-        return _bytes(quantised(self.graph, chosen, self._thresholds(method, chosen)))
+    def _measure(self, quantizer: Quantizer, trial: Trial, pictures: int | None) -> Measured:
+        """A trial against fp32 on the first so many pictures; remembered."""
+        maker = "own" if quantizer is self._own else self.wishes.quantizer
+        name = f"{maker} {trial.method} {pictures} {hashlib.sha256(' '.join(trial.chosen).encode()).hexdigest()[:16]}"
+        return Measured(*self.journal.remember(name, lambda: self._measured(quantizer, trial, pictures)))
 
-    def _measure(self, trial: Trial, pictures: int | None) -> float:
-        """The disagreement of a trial with fp32 on the first so many pictures; inf where it does not run."""
-        name = f"{trial.method} {pictures} {hashlib.sha256(' '.join(trial.chosen).encode()).hexdigest()[:16]}"
-        return float(self.journal.remember(name, lambda: self._disagreement(trial, pictures)))
-
-    def _disagreement(self, trial: Trial, pictures: int | None) -> float:
+    def _measured(self, quantizer: Quantizer, trial: Trial, pictures: int | None) -> Measured:
         frames = self.calibration.frames[:pictures]
-        model = quantised(self.graph, trial.chosen, self._thresholds(trial.method, trial.chosen))
         try:
+            model = quantizer.build(trial)
             found = detections_of(self.package, model, frames, SEARCH_SCORE)
         except EngineError as error:
             self.say(f"int8: a candidate does not run: {error}")
-            return 1e9
-        return disagreement(self._fp32_detections()[:pictures], found)
+            return Measured(search.NEVER, share_of(self.graph, trial.chosen))
+        return Measured(disagreement(self._fp32_detections()[:pictures], found), share_in_int8(self.graph, model))
 
     def _fp32_detections(self) -> list[Detections]:
         if self._reference is None:
             file = self.package.file_of(self.origin)
             self._reference = detections(self.package, file, self.calibration.frames, score=SEARCH_SCORE)
         return self._reference
-
-    def _thresholds(self, method: str, chosen: tuple[str, ...]) -> dict[str, float]:
-        if self._histograms is None:
-            self.say(f"int8: activations on {len(self.calibration.frames)} pictures")
-            tensors = sorted({node.data for node in self.graph.weighted})
-            self._histograms = histograms(self.graph.proto, tensors, self._inputs)
-        wanted = {node.data for node in self.graph.weighted if node.name in chosen}
-        return {name: self._histograms[name].threshold(method) for name in sorted(wanted)}
 
     def _inputs(self) -> Iterator[NDArray[np.generic]]:
         return inputs(self.package, self.calibration.frames)

@@ -39,13 +39,23 @@ class Trial(NamedTuple):
     chosen: tuple[str, ...]
 
 
-Measure = Callable[[Trial], float]
-"""Builds and runs a trial; its disagreement with fp32 on the calibration pictures, inf where it does not run."""
+class Measured(NamedTuple):
+    """``disagreement``: with fp32 on the calibration pictures, huge where the graph does not run; ``share``: of the
+    multiply-accumulates in int8, which may be less than what was chosen."""
+
+    disagreement: float
+    share: float
+
+
+Measure = Callable[[Trial], Measured]
+"""Builds and runs a trial."""
+NEVER = 1e9
+"""The disagreement of what does not run."""
 
 
 def sensitivities(graph: Graph, measure: Measure) -> list[tuple[str, float]]:
     """Every weighted node and its disagreement when it alone is int8, the most sensitive first."""
-    found = [(node.name, measure(Trial(FIRST_METHOD, (node.name,)))) for node in graph.weighted]
+    found = [(node.name, measure(Trial(FIRST_METHOD, (node.name,))).disagreement) for node in graph.weighted]
     return sorted(found, key=lambda pair: (-pair[1], pair[0]))
 
 
@@ -62,7 +72,7 @@ def candidates(
 
 def best_int8(tried: Sequence[Candidate]) -> Candidate | None:
     """The candidate with the largest share in int8 among those that hardly disagree more than the best one."""
-    real = [one for one in tried if one.share >= LEAST_INT8_SHARE and one.disagreement < float("inf")]
+    real = [one for one in tried if one.share >= LEAST_INT8_SHARE and one.disagreement < NEVER]
     if not real:
         return None
     least = min(one.disagreement for one in real)
@@ -71,7 +81,7 @@ def best_int8(tried: Sequence[Candidate]) -> Candidate | None:
 
 def best_mixed(tried: Sequence[Candidate]) -> Candidate | None:
     """The candidate below the share of int8 that disagrees least."""
-    mixed = [one for one in tried if one.share < LEAST_INT8_SHARE and one.disagreement < float("inf")]
+    mixed = [one for one in tried if one.share < LEAST_INT8_SHARE and one.disagreement < NEVER]
     return min(mixed, key=lambda one: (one.disagreement, -one.share), default=None)
 
 
@@ -80,5 +90,5 @@ def _share(graph: Graph, ranked: Sequence[str], step: int) -> float:
 
 
 def _try(graph: Graph, ranked: Sequence[str], step: int, method: str, measure: Measure) -> Candidate:
-    chosen = tuple(ranked[step:])
-    return Candidate(method, tuple(ranked[:step]), share_of(graph, chosen), measure(Trial(method, chosen)))
+    measured = measure(Trial(method, tuple(ranked[step:])))
+    return Candidate(method, tuple(ranked[:step]), measured.share, measured.disagreement)
