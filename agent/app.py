@@ -35,8 +35,7 @@ from agent.host.loading import table_faults
 from agent.host.log import EventLog
 from agent.host.manager import Host
 from agent.pipeline import Lane, Pipeline, failure
-from agent.precision.gate import Verdict
-from agent.precision.usable import Judged, judged
+from agent.precision.usable import insisted, judged
 from agent.service import notify
 from agent.sources.base import Source
 from agent.sources.capture import Capture
@@ -325,11 +324,11 @@ def build_detector(
     ``decoders``: those of plugins. ``store``: the speeds measured on this machine.
     """
     package = find_package(config.path)
+    store, backend = store or SpeedStore(), backend_name(config.device)
     if config.precision == "auto":
-        verdicts = judged(package, store or SpeedStore(), backend_name(config.device))
+        verdicts = judged(package, store, backend)
     else:
-        chosen = package.choose(config.precision)
-        verdicts = {chosen.precision: Judged(chosen, Verdict(True, "chosen by [model] precision"))}
+        verdicts = insisted(package, config.precision, store, backend)
     wanted = [precision for precision, one in verdicts.items() if one.verdict.usable]
 
     def load(precision: str) -> Detector:

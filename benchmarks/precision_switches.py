@@ -169,7 +169,6 @@ def report(rows: Sequence[Told], memory: Sequence[int], counts: dict[str, int]) 
     slowest = {name: [row.seconds for row in rows if row.precision == name] for name in PRECISIONS}
     inference = max(statistics.median(times) for times in slowest.values() if times)
     bound = interval + inference
-    middle = len(memory) // 2
     return {
         "switches": len(changed),
         "frames": {**counts, "told": len(rows), "in order": [row.seq for row in rows] == list(range(len(rows)))},
@@ -181,12 +180,16 @@ def report(rows: Sequence[Told], memory: Sequence[int], counts: dict[str, int]) 
         "longest_interval_of_the_clip_ms": round(
             max(two.captured - one.captured for one, two in itertools.pairwise(rows)) * 1e3, 1
         ),
-        "rss_mb": {
-            "start": round(memory[0] / 2**20, 1),
-            "middle": round(memory[middle] / 2**20, 1),
-            "end": round(memory[-1] / 2**20, 1),
-            "highest": round(max(memory) / 2**20, 1),
-        },
+        "rss_mb": memory_at(memory),
+    }
+
+
+def memory_at(memory: Sequence[int]) -> dict[str, float]:
+    """Resident megabytes when both precisions have worked for a while (a tenth of the run), later, and at most."""
+    last = len(memory) - 1
+    places = {"start": last // 10, "quarter": last // 4, "middle": last // 2, "end": last}
+    return {name: round(memory[place] / 2**20, 1) for name, place in places.items()} | {
+        "highest": round(max(memory) / 2**20, 1)
     }
 
 

@@ -1,9 +1,9 @@
-"""``edgewarden model evaluate``: how accurate each variant of a package is."""
+"""``edgewarden model evaluate``: how accurate and how fast each variant of a package is, and the gate's word on it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,13 @@ from agent.cli import table
 
 if TYPE_CHECKING:
     from agent.data import Detections
+    from agent.detection.manifest import Variant
     from agent.detection.model import ModelPackage
+    from agent.precision.trial import OpenEngine
 
-COLUMNS = ("precision", "map50_95", "map50", "f1", "score_difference", "loss", "pictures")
+COLUMNS = (
+    "precision", "usable", "map50_95", "map50", "f1", "score_difference", "loss", "ms", "speedup", "pictures", "reason"
+)  # fmt: skip
 LEAST_SHOWN = 0.05
 """Boxes below it crowd the picture of scores."""
 
@@ -26,8 +30,9 @@ LEAST_SHOWN = 0.05
     "--data", required=True, metavar="COCO_JSON|IMAGES", help="COCO annotations (with --images), or pictures without."
 )
 @click.option("--images", type=click.Path(path_type=Path), help="The folder of the pictures that COCO_JSON annotates.")
-@click.option("--precision", "only", multiple=True, help="Only this variant. May be repeated.")
+@click.option("--precision", "only", multiple=True, help="Only this variant, against fp32. May be repeated.")
 @click.option("--pictures", type=click.IntRange(1), default=200, show_default=True, help="The most without COCO_JSON.")
+@click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="ONNX Runtime's.")
 @click.option("--plot", type=click.Path(path_type=Path), help="A PNG of precision over recall, and of scores.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(
@@ -36,61 +41,88 @@ def command(
     images: Path | None,
     only: tuple[str, ...],
     pictures: int,
+    device: str,
     plot: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure every variant of a model package: mAP by class against COCO annotations, else agreement with fp32."""
+    """Measure every variant of a model package: mAP by class against COCO annotations, else agreement with fp32; its
+    speed against fp32 in the same run; and what the gate says to both. The package stays as it is."""
     from agent.detection.model import find_package
+    from agent.precision.trial import on_device
 
     found = find_package(package)
     for name in only:
         found.choose(name)
+    chosen = [one for one in found.variant if not only or one.precision in (*only, "fp32")]
+    open_engine = on_device(device)
     if Path(data).suffix == ".json":
-        rows = _by_truth(found, Path(data), images, only, plot)
+        rows = _by_truth(found, chosen, Path(data), images, plot, open_engine)
     else:
         if plot is not None:
             raise click.UsageError("--plot needs COCO annotations")
-        rows = _by_agreement(found, data, only, pictures)
+        rows = _by_agreement(found, chosen, data, pictures, open_engine)
+    _judge(found, chosen, rows, open_engine)
+    shown = [row for row in rows if not only or row["precision"] in only]
     if as_json:
-        click.echo(json.dumps({"package": str(found.folder), "variants": rows}))
+        click.echo(json.dumps({"package": str(found.folder), "variants": shown}))
         return
-    table.show(rows, COLUMNS, as_json=False)
-    _show_classes(rows)
+    table.show(shown, COLUMNS, as_json=False)
+    _show_classes(shown)
 
 
 def _by_truth(
-    package: ModelPackage, annotations: Path, images: Path | None, only: tuple[str, ...], plot: Path | None
+    package: ModelPackage,
+    chosen: Sequence[Variant],
+    annotations: Path,
+    images: Path | None,
+    plot: Path | None,
+    open_engine: OpenEngine,
 ) -> list[dict[str, Any]]:
-    from agent.cli.model_prepare import truth_judge
-    from agent.cli.progress import Progress
+    from agent.cli.model_prepare import Teller, truth_judge
 
-    judge = truth_judge(package, annotations, images)
+    judge = truth_judge(package, annotations, images, Teller().steps, open_engine)
     rows: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
     found: dict[str, Mapping[str, Detections]] = {}
-    with Progress("variants", len(package.variant)) as progress:
-        for variant in package.variant:
-            if only and variant.precision not in only:
-                continue
-            found[variant.precision] = judge.found(package.file_of(variant), variant.optimisation or "all")
-            accuracy = judge.score(found[variant.precision])
-            curves[variant.precision] = accuracy.curve
-            rows.append(
-                {
-                    "precision": variant.precision,
-                    "map50_95": round(accuracy.map50_95, 4),
-                    "map50": round(accuracy.map50, 4),
-                    "by_class": {name: round(value, 4) for name, value in accuracy.by_class.items()},
-                    "pictures": len(found[variant.precision]),
-                }
-            )
-            progress.step()
+    for variant in chosen:
+        found[variant.precision] = judge.found(package.file_of(variant), variant.optimisation or "all")
+        accuracy = judge.score(found[variant.precision])
+        curves[variant.precision] = accuracy.curve
+        rows.append(
+            {
+                "precision": variant.precision,
+                "map50_95": round(accuracy.map50_95, 4),
+                "map50": round(accuracy.map50, 4),
+                "by_class": {name: round(value, 4) for name, value in accuracy.by_class.items()},
+                "pictures": len(found[variant.precision]),
+            }
+        )
     base = next((row["map50_95"] for row in rows if row["precision"] == "fp32"), None)
     for row in rows:
         row["loss"] = None if base is None else round(base - row["map50_95"], 4)
     if plot is not None:
         _plot(plot, package, curves, found)
     return rows
+
+
+def _judge(
+    package: ModelPackage, chosen: Sequence[Variant], rows: Sequence[dict[str, Any]], open_engine: OpenEngine
+) -> None:
+    """Add speed, and the gate's word: on what was measured now, not on what is recorded."""
+    from agent.precision.gate import judge
+    from agent.precision.speed import measure
+    from agent.precision.usable import MEASURE, limit_of
+
+    # What comes first is what the others are compared with.
+    pairs = sorted(zip(chosen, rows, strict=True), key=lambda pair: pair[0].precision != "fp32")
+    speeds = measure(package, [(package.file_of(one), one.optimisation or "all") for one, _ in pairs], open_engine)
+    has_fp32 = pairs[0][0].precision == "fp32"
+    for (variant, row), speed in zip(pairs, speeds, strict=True):
+        speedup = speed.speedup if has_fp32 else None
+        row["ms"], row["speedup"] = round(speed.seconds * 1e3, 2), None if speedup is None else round(speedup, 3)
+        alone = variant.precision == "fp32" or len(package.variant) == 1
+        verdict = judge(row["loss"], speedup, limit_of(variant), forced=bool(variant.forced))
+        row["usable"], row["reason"] = MEASURE if alone else verdict
 
 
 def _plot(
@@ -116,16 +148,18 @@ def _pairs(first: Detections, second: Detections) -> list[tuple[float, float]]:
     return [pair for pair in pairs if max(pair) >= LEAST_SHOWN]
 
 
-def _by_agreement(package: ModelPackage, data: str, only: tuple[str, ...], pictures: int) -> list[dict[str, Any]]:
+def _by_agreement(
+    package: ModelPackage, chosen: Sequence[Variant], data: str, pictures: int, open_engine: OpenEngine
+) -> list[dict[str, Any]]:
+    from agent.cli.model_prepare import Teller
     from agent.precision.calibration import sample
     from agent.precision.judging import AgreementJudge
 
-    frames = sample([data], pictures).frames
-    judge = AgreementJudge(package, frames, Path(data).name)
+    steps = Teller().steps
+    frames = sample([data], pictures, steps).frames
+    judge = AgreementJudge(package, frames, Path(data).name, steps, open_engine)
     rows = []
-    for variant in package.variant:
-        if only and variant.precision not in only:
-            continue
+    for variant in chosen:
         figures = judge.figures(package.file_of(variant), variant.optimisation or "all")
         values = {"f1": figures.f1, "score_difference": figures.score_difference, "loss": figures.loss}
         rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}

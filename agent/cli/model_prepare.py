@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
 from agent.cli import table
+from agent.cli.progress import Progress
 
 if TYPE_CHECKING:
     from agent.detection.manifest import Precision
     from agent.detection.model import ModelPackage
     from agent.precision.calibration import Sample
-    from agent.precision.judging import Judge
+    from agent.precision.judging import Judge, TruthJudge
     from agent.precision.prepare import Report, Wishes
+    from agent.precision.progress import Steps
+    from agent.precision.trial import OpenEngine
 
 COLUMNS = ("precision", "usable", "map50_95", "map50", "f1", "loss", "share", "ms", "speedup", "reason")
 METHODS = ("auto", "minmax", "percentile-99.999", "percentile-99.99", "percentile-99.9", "entropy", "mse")
@@ -98,11 +105,11 @@ def command(
     )
     _check(quantizer, calibrator)
     found = find_package(package)
-    say = _teller()
+    say = Teller()
     say(f"choosing {pictures} pictures")
-    sample, judge = _material(found, calibrate, pictures, evaluate, images)
     try:
-        report = prepare(found, wishes, sample, judge, SpeedStore(), say)
+        sample, judge = _material(found, calibrate, pictures, evaluate, images, say.steps)
+        report = prepare(found, wishes, sample, judge, SpeedStore(), say, say.steps)
     except KeyboardInterrupt:
         raise click.ClickException("interrupted; the same command goes on where this one was") from None
     _show(report, wishes, as_json)
@@ -119,43 +126,62 @@ def _check(quantizer: Literal["own", "modelopt"], calibrator: str) -> None:
         raise click.UsageError(f"--quantizer {quantizer} has no calibrator {calibrator}, only {known}")
 
 
-def _teller() -> Any:
-    import time
+class Teller:
+    """Lines on stderr with the seconds since the start; ``steps`` shows the progress of what takes long."""
 
-    started = time.monotonic()
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._progress: Progress | None = None
 
-    def say(line: str) -> None:
-        click.echo(f"{time.monotonic() - started:6.1f} s  {line}", err=True)
+    def __call__(self, line: str) -> None:
+        say = self._progress.say if self._progress is not None else partial(click.echo, err=True)
+        say(f"{time.monotonic() - self._started:6.1f} s  {line}")
 
-    return say
+    @contextlib.contextmanager
+    def steps(self, what: str, total: int | None) -> Iterator[Callable[[], object]]:
+        """See agent.precision.progress.Steps."""
+        with Progress(what, total) as progress:
+            self._progress = progress
+            try:
+                yield progress.step
+            finally:
+                self._progress = None
 
 
 def _material(
-    package: ModelPackage, calibrate: tuple[str, ...], count: int, evaluate: str | None, images: Path | None
+    package: ModelPackage,
+    calibrate: tuple[str, ...],
+    count: int,
+    evaluate: str | None,
+    images: Path | None,
+    steps: Steps,
 ) -> tuple[Sample, Judge]:
     """The pictures to choose by, and the judge with the pictures to judge by."""
     from agent.precision.calibration import halves, sample
     from agent.precision.judging import AgreementJudge
 
     if evaluate is None:
-        mine, others = halves(sample(calibrate, 2 * count))
+        mine, others = halves(sample(calibrate, 2 * count, steps))
         if not others.frames:
             raise click.UsageError("--calibrate holds one picture; give more, or --evaluate")
-        return mine, AgreementJudge(package, others.frames, "the pictures held back")
-    taken = sample(calibrate, count)
+        return mine, AgreementJudge(package, others.frames, "the pictures held back", steps)
+    taken = sample(calibrate, count, steps)
     if Path(evaluate).suffix == ".json":
-        return taken, truth_judge(package, Path(evaluate), images)
-    return taken, AgreementJudge(package, sample([evaluate], count).frames, Path(evaluate).name)
+        return taken, truth_judge(package, Path(evaluate), images, steps)
+    return taken, AgreementJudge(package, sample([evaluate], count, steps).frames, Path(evaluate).name, steps)
 
 
-def truth_judge(package: ModelPackage, annotations: Path, images: Path | None) -> Any:
+def truth_judge(
+    package: ModelPackage, annotations: Path, images: Path | None, steps: Steps, open_engine: OpenEngine | None = None
+) -> TruthJudge:
     """The judge by ground truth. Raises UsageError without a folder of pictures."""
     from agent.precision.accuracy import Truth
     from agent.precision.judging import TruthJudge
+    from agent.precision.trial import open_onnx
 
     if images is None:
         raise click.UsageError("COCO annotations need --images, the folder of their pictures")
-    return TruthJudge(package, Truth(annotations, package.labels), images)
+    return TruthJudge(package, Truth(annotations, package.labels), images, steps, open_engine or open_onnx)
 
 
 def _show(report: Report, wishes: Wishes, as_json: bool) -> None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from agent.data import Frame
 from agent.errors import SourceError
+from agent.precision.progress import Steps, untold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,9 +35,10 @@ class Sample(NamedTuple):
     digest: str
 
 
-def sample(sources: Sequence[str], count: int) -> Sample:
+def sample(sources: Sequence[str], count: int, steps: Steps = untold) -> Sample:
     """At most ``count`` pictures that differ as much as possible. Raises SourceError, MissingSourceError."""
-    looked = _looked_at(sources)
+    with steps("pictures looked at", None) as step:
+        looked = _looked_at(sources, step)
     if not looked:
         raise SourceError(f"{', '.join(sources)}: no picture in it that can be read")
     chosen = {looked[place][0] for place in varied(np.stack([thumbnail for _, thumbnail in looked]), count)}
@@ -70,11 +72,12 @@ def varied(descriptors: NDArray[np.float32], count: int) -> list[int]:
     return sorted(chosen)
 
 
-def _looked_at(sources: Sequence[str]) -> list[tuple[int, NDArray[np.float32]]]:
+def _looked_at(sources: Sequence[str], each: Callable[[], object]) -> list[tuple[int, NDArray[np.float32]]]:
     """Thumbnails by the picture's number; of a long source every second one, every fourth …: memory is bounded."""
     looked: list[tuple[int, NDArray[np.float32]]] = []
     step = 1
     for index, picture in _pictures(sources):
+        each()
         if index % step:
             continue
         looked.append((index, _thumbnail(picture.pixels)))

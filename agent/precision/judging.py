@@ -11,7 +11,8 @@ import msgspec
 from agent.data import Frame
 from agent.errors import MissingSourceError
 from agent.precision.agreement import agreement
-from agent.precision.trial import detections
+from agent.precision.progress import Steps, untold
+from agent.precision.trial import OpenEngine, detections, open_onnx
 
 if TYPE_CHECKING:
     from agent.data import Detections
@@ -53,8 +54,15 @@ class Judge(Protocol):
 class TruthJudge:
     """By mAP on a folder of pictures with COCO annotations."""
 
-    def __init__(self, package: ModelPackage, truth: Truth, images: Path) -> None:
-        self._package, self._truth, self._images = package, truth, images
+    def __init__(
+        self,
+        package: ModelPackage,
+        truth: Truth,
+        images: Path,
+        steps: Steps = untold,
+        open_engine: OpenEngine = open_onnx,
+    ) -> None:
+        self._package, self._truth, self._steps, self._open_engine = package, truth, steps, open_engine
         self._files = _annotated(truth, images)
         self.key = f"{len(self._files)} annotated picture(s) of {images.name}"
         self._base: Accuracy | None = None
@@ -70,9 +78,17 @@ class TruthJudge:
     def found(self, file: Path, level: Optimisation) -> Mapping[str, Detections]:
         """Detections by file name, of every picture."""
         frames = _Frames(self._files)
-        return dict(
-            zip(self._files, detections(self._package, file, frames, score=LEAST_SCORE, level=level), strict=True)
-        )
+        with self._steps("pictures", len(frames)) as step:
+            found = detections(
+                self._package,
+                file,
+                frames,
+                score=LEAST_SCORE,
+                level=level,
+                each=step,
+                open_engine=self._open_engine,
+            )
+        return dict(zip(self._files, found, strict=True))
 
     def figures(self, file: Path, level: Optimisation) -> Figures:
         """See Judge."""
@@ -84,8 +100,15 @@ class TruthJudge:
 class AgreementJudge:
     """By agreement with the fp32 graph on pictures without ground truth."""
 
-    def __init__(self, package: ModelPackage, frames: Sequence[Frame], origin: str) -> None:
-        self._package, self._frames = package, frames
+    def __init__(
+        self,
+        package: ModelPackage,
+        frames: Sequence[Frame],
+        origin: str,
+        steps: Steps = untold,
+        open_engine: OpenEngine = open_onnx,
+    ) -> None:
+        self._package, self._frames, self._steps, self._open_engine = package, frames, steps, open_engine
         self.key = f"agreement with fp32 on {len(frames)} picture(s) of {origin}"
         self._base: list[Detections] | None = None
 
@@ -97,7 +120,16 @@ class AgreementJudge:
 
     def found(self, file: Path, level: Optimisation) -> list[Detections]:
         """Detections of every picture."""
-        return detections(self._package, file, self._frames, score=TOLD_SCORE, level=level)
+        with self._steps("pictures", len(self._frames)) as step:
+            return detections(
+                self._package,
+                file,
+                self._frames,
+                score=TOLD_SCORE,
+                level=level,
+                each=step,
+                open_engine=self._open_engine,
+            )
 
 
 class _Frames(Sequence[Frame]):

@@ -25,6 +25,7 @@ from agent.precision.graph import load_graph
 from agent.precision.half import halved, overflowing
 from agent.precision.journal import Journal
 from agent.precision.judging import Figures, Judge
+from agent.precision.progress import Steps, untold
 from agent.precision.quantise import share_of
 from agent.precision.quantizers import ModelOptimizer, Name, OwnQuantizer, Quantizer, share_in_int8
 from agent.precision.search import Candidate, Measured, Trial
@@ -91,12 +92,14 @@ def prepare(
     judged_by: Judge,
     store: SpeedStore,
     say: Callable[[str], None],
+    steps: Steps = untold,
 ) -> Report:
-    """Make, measure, judge, write. ``say`` is told each step. Raises ModelError, EngineError.
+    """Make, measure, judge, write. ``say`` is told each stage, ``steps`` each node and candidate. Raises ModelError,
+    EngineError.
 
     Interrupted, it goes on from where it was when it is called again with the same arguments.
     """
-    work = _Preparation(package, wishes, calibration, say)
+    work = _Preparation(package, wishes, calibration, say, steps)
     made, tried = work.variants()
     fp32 = Made(
         precision="fp32", file=str(package.file_of(work.origin)), how="as given", usable=True, reason="the measure"
@@ -122,8 +125,15 @@ def prepare(
 class _Preparation:
     """The making of variants, every result of it remembered in the journal."""
 
-    def __init__(self, package: ModelPackage, wishes: Wishes, calibration: Sample, say: Callable[[str], None]) -> None:
-        self.package, self.wishes, self.calibration, self.say = package, wishes, calibration, say
+    def __init__(
+        self,
+        package: ModelPackage,
+        wishes: Wishes,
+        calibration: Sample,
+        say: Callable[[str], None],
+        steps: Steps,
+    ) -> None:
+        self.package, self.wishes, self.calibration, self.say, self.steps = package, wishes, calibration, say, steps
         self.origin = _fp32_of(package)
         width, height = package.input.size
         graph = load_graph(package.file_of(self.origin), (1, 3, height, width))
@@ -174,9 +184,12 @@ class _Preparation:
             return [Candidate(method, (), measured.share, measured.disagreement)]
         self.say(f"int8: sensitivity of {len(self.graph.weighted)} nodes, one by one")
         # How much a node minds is the network's nature: it is measured in the same way whoever makes the graph then.
-        ranked = search.sensitivities(self.graph, partial(self._measure, self._own, pictures=SENSITIVITY_PICTURES))
+        alone = partial(self._measure, self._own, pictures=SENSITIVITY_PICTURES)
+        with self.steps("nodes", len(self.graph.weighted)) as step:
+            ranked = search.sensitivities(self.graph, _counted(alone, step))
         self.say("int8: which of them stay float, and which calibrator")
-        return search.candidates(self.graph, [name for name, _ in ranked], measure, methods)
+        with self.steps("candidates", None) as step:
+            return search.candidates(self.graph, [name for name, _ in ranked], _counted(measure, step), methods)
 
     def _int8(self, candidate: Candidate) -> Made:
         trial = Trial(candidate.method, _chosen(self.graph, candidate))
@@ -228,6 +241,15 @@ def _fp32_of(package: ModelPackage) -> Variant:
     if variant.precision != "fp32":
         raise ModelError(f"{package.name}: has no fp32 variant to make others from, only {variant.precision}")
     return variant
+
+
+def _counted(measure: search.Measure, step: Callable[[], object]) -> search.Measure:
+    def measured(trial: Trial) -> Measured:
+        found = measure(trial)
+        step()
+        return found
+
+    return measured
 
 
 def _chosen(graph: Graph, candidate: Candidate) -> tuple[str, ...]:

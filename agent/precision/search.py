@@ -18,7 +18,7 @@ FIRST_METHOD = "mse"
 """The calibrator that sensitivities are measured with; the others are tried on the whole graph afterwards."""
 LEAST_SHARE = 0.25
 """Below this share of int8 nothing is worth the file."""
-TOLERANCE = 1.5
+TOLERANCE = 1.3
 """An int8 candidate may disagree by this factor more than the best one when it keeps more work in int8."""
 STEPS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987)
 

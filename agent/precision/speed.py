@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.detection.model import sha256_of
 from agent.engines.store import Identity, Speed, processor
-from agent.precision.trial import open_detector
+from agent.precision.trial import OpenEngine, open_detector, open_onnx
 
 if TYPE_CHECKING:
     from agent.detection.detector import Detector
@@ -22,12 +22,14 @@ ROUND_SECONDS = 0.03
 """A round runs each engine at least this long, so that the clock's resolution does not matter."""
 
 
-def measure(package: ModelPackage, files: Sequence[tuple[Path, Optimisation]]) -> list[Speed]:
+def measure(
+    package: ModelPackage, files: Sequence[tuple[Path, Optimisation]], open_engine: OpenEngine = open_onnx
+) -> list[Speed]:
     """Seconds an inference of each graph and its speedup against the first one: medians of interleaved rounds.
 
     Raises EngineError.
     """
-    detectors = [open_detector(package, file, level) for file, level in files]
+    detectors = [open_detector(package, file, level, open_engine=open_engine) for file, level in files]
     try:
         repeats = [max(1, round(ROUND_SECONDS / _seconds(detector, 3))) for detector in detectors]
         rounds = [[_seconds(*pair) for pair in zip(detectors, repeats, strict=True)] for _ in range(ROUNDS)]

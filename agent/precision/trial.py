@@ -6,7 +6,7 @@ A graph that loads and then fails at full optimisation is tried again at lower l
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,8 +21,21 @@ if TYPE_CHECKING:
 
     from agent.data import Detections, Frame
     from agent.detection.model import ModelPackage
+    from agent.engines.base import Engine
 
+OpenEngine = Callable[[Path, Optimisation], "Engine"]
+"""Loads a graph on the backend that is to be tried."""
 LEVELS: tuple[Optimisation, ...] = ("all", "extended", "basic", "off")
+
+
+def open_onnx(file: Path, level: Optimisation) -> Engine:
+    """By ONNX Runtime on the CPU. Raises EngineError."""
+    return OnnxEngine(file, optimisation=level)
+
+
+def on_device(device: str) -> OpenEngine:
+    """By ONNX Runtime on that device, ``cpu`` or ``cuda``; opening raises EngineError where it has none."""
+    return lambda file, level: OnnxEngine(file, device=device, optimisation=level)
 
 
 class Runs(NamedTuple):
@@ -46,14 +59,25 @@ def runs_at(package: ModelPackage, file: Path) -> Runs:
 
 
 def detections(
-    package: ModelPackage, file: Path, frames: Sequence[Frame], *, score: float, level: Optimisation = "all"
+    package: ModelPackage,
+    file: Path,
+    frames: Sequence[Frame],
+    *,
+    score: float,
+    level: Optimisation = "all",
+    each: Callable[[], object] = lambda: None,
+    open_engine: OpenEngine = open_onnx,
 ) -> list[Detections]:
-    """What the graph finds in the pictures. Raises EngineError."""
-    detector = open_detector(package, file, level, score)
+    """What the graph finds in the pictures; ``each`` is called after each of them. Raises EngineError."""
+    found = []
+    detector = open_detector(package, file, level, score, open_engine)
     try:
-        return [detector.detect(frame) for frame in frames]
+        for frame in frames:
+            found.append(detector.detect(frame))
+            each()
     finally:
         detector.close()
+    return found
 
 
 def detections_of(package: ModelPackage, model: Any, frames: Sequence[Frame], score: float) -> list[Detections]:
@@ -72,9 +96,15 @@ def inputs(package: ModelPackage, frames: Sequence[Frame]) -> Iterator[NDArray[n
         yield preprocessor.buffer
 
 
-def open_detector(package: ModelPackage, file: Path, level: Optimisation = "all", score: float = 0.5) -> Detector:
+def open_detector(
+    package: ModelPackage,
+    file: Path,
+    level: Optimisation = "all",
+    score: float = 0.5,
+    open_engine: OpenEngine = open_onnx,
+) -> Detector:
     """The package's detector on that graph, warm. Raises ModelError, EngineError."""
-    engine = OnnxEngine(file, optimisation=level)
+    engine = open_engine(file, level)
     try:
         detector = Detector(package, engine, score=score, iou=0.65)
         detector.warm_up()

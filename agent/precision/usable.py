@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+MEASURE = Verdict(True, "the measure of the others")
+"""Of fp32, and of what stands alone."""
+
+
 class Judged(NamedTuple):
     """A variant and the gate's word on it."""
 
@@ -29,30 +33,39 @@ class Judged(NamedTuple):
 def judged(package: ModelPackage, store: SpeedStore, backend: str) -> Mapping[str, Judged]:
     """Every variant by precision, fp32 first. A speed that was never measured here is measured now (under a second)
     where the accuracy would pass, and remembered."""
-    found: dict[str, Judged] = {}
-    for variant in sorted(package.variant, key=lambda one: one.precision != "fp32"):
-        if variant.precision == "fp32" or len(package.variant) == 1:
-            verdict = Verdict(True, "the measure of the others")
-        else:
-            verdict = _verdict(package, variant, store, backend)
-        found[variant.precision] = Judged(variant, verdict)
-    return found
+    order = sorted(package.variant, key=lambda one: one.precision != "fp32")
+    return {variant.precision: Judged(variant, _verdict(package, variant, store, backend)) for variant in order}
+
+
+def insisted(package: ModelPackage, precision: str, store: SpeedStore, backend: str) -> Mapping[str, Judged]:
+    """The one variant that the configuration names: usable, and where the gate refuses it, told so. Raises ModelError
+    where there is none."""
+    variant = package.choose(precision)
+    verdict = _verdict(package, variant, store, backend)
+    chosen = "chosen by [model] precision: " if verdict.usable else "FORCED by [model] precision although it "
+    return {precision: Judged(variant, Verdict(True, chosen + verdict.reason))}
+
+
+def limit_of(variant: Variant) -> float:
+    """How much it may lose, as was said when it was made."""
+    limit = variant.accuracy.get("max_loss")
+    return limit if isinstance(limit, int | float) else MAX_LOSS
 
 
 def _verdict(package: ModelPackage, variant: Variant, store: SpeedStore, backend: str) -> Verdict:
-    loss, max_loss = variant.accuracy.get("loss"), variant.accuracy.get("max_loss", MAX_LOSS)
-    if not isinstance(loss, int | float) or not isinstance(max_loss, int | float):
-        loss, max_loss = None, MAX_LOSS
-    speedup = None
-    if variant.forced or (loss is not None and loss <= max_loss):
-        speedup = _speedup(package, variant, store, backend)
+    if variant.precision == "fp32" or len(package.variant) == 1:
+        return MEASURE
+    loss, max_loss = variant.accuracy.get("loss"), limit_of(variant)
+    if not isinstance(loss, int | float):
+        loss = None
+    known = store.get(identity_of(variant.sha256, backend, variant.optimisation or "all"))
+    speedup = None if known is None else known.speedup
+    if speedup is None and (variant.forced or (loss is not None and loss <= max_loss)):
+        speedup = _speedup(package, variant, store)
     return judge(loss, speedup, max_loss, forced=bool(variant.forced))
 
 
-def _speedup(package: ModelPackage, variant: Variant, store: SpeedStore, backend: str) -> float | None:
-    known = store.get(identity_of(variant.sha256, backend, variant.optimisation or "all"))
-    if known is not None:
-        return known.speedup
+def _speedup(package: ModelPackage, variant: Variant, store: SpeedStore) -> float | None:
     base = package.choose()
     files = [(package.file_of(one), one.optimisation or "all") for one in (base, variant)]
     try:

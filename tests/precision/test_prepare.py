@@ -282,9 +282,10 @@ def test_a_speed_belongs_to_one_engine_on_one_machine(tmp_path: Path) -> None:
 def test_evaluate_prints_every_variant_and_draws_a_picture(desk: Path, material: Path, tmp_path: Path) -> None:
     images = material / "images" / "coco"
     plain = edgewarden("model", "evaluate", desk, "--data", images / "val", "--pictures", "5", "--json")
-    assert json.loads(plain.stdout)["variants"][0] == {
-        "precision": "fp32", "f1": 1.0, "score_difference": 0.0, "loss": 0.0, "pictures": 5
-    }  # fmt: skip
+    (alone,) = json.loads(plain.stdout)["variants"]
+    agreed = {"precision": "fp32", "f1": 1.0, "score_difference": 0.0, "loss": 0.0, "pictures": 5}
+    assert {key: alone[key] for key in agreed} == agreed
+    assert (alone["usable"], alone["speedup"], alone["reason"]) == (True, 1.0, "the measure of the others")
     package = package_of(material, tmp_path, "yolox_nano_416")
     picture = tmp_path / "accuracy.png"
     data: list[str | Path] = [
@@ -304,3 +305,24 @@ def test_evaluate_prints_every_variant_and_draws_a_picture(desk: Path, material:
     missing = edgewarden("model", "evaluate", package.folder, "--data", images / "instances_val.json")
     assert missing.returncode == 2
     assert "need --images" in missing.stderr
+
+
+def test_evaluate_measures_a_variant_against_fp32_in_the_same_run_and_tells_the_gates_word(
+    desk: Path, material: Path
+) -> None:
+    images = material / "images" / "coco"
+    naive = ["--naive", "--calibrator", "minmax", "--precisions", "int8", "--pictures", "4", "--max-loss", "0.001"]
+    done = edgewarden("model", "prepare", desk, "--calibrate", images / "val", *naive)
+    assert done.returncode == 0, done.stderr
+    recorded = load_package(desk)
+    told = edgewarden("model", "evaluate", desk, "--data", images / "val", "--precision", "int8", "--json")
+    (row,) = json.loads(told.stdout)["variants"]
+    assert row["precision"] == "int8"
+    assert row["loss"] == pytest.approx(1 - row["f1"], abs=1e-4)
+    assert row["usable"] is False
+    assert f"is {row['speedup']:.2f} x as fast as fp32 here" in row["reason"] or row["speedup"] >= 1.05
+    assert "more than 0.001" in row["reason"], "what was allowed when it was made"
+    assert load_package(desk) == recorded, "measuring changes nothing"
+    nowhere = edgewarden("model", "evaluate", desk, "--data", images / "val", "--pictures", "1", "--device", "cuda")
+    assert nowhere.returncode == 1
+    assert "was built without CUDAExecutionProvider" in nowhere.stderr

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from daemon import edgewarden, write_config
 
-from agent.app import App
-from agent.config import load
+from agent.app import App, build_detector
+from agent.config import ModelConfig, load
 from agent.data import Detections, Frame
 from agent.detection.model import find_package
 from agent.host.manager import Host
@@ -69,3 +69,25 @@ def test_no_frame_of_a_clip_is_lost_to_a_change_of_precision_and_health_tells_th
     assert changes >= 100, f"{changes} changes of {asked} asked for"
     assert health.precisions["int8"].startswith("FORCED although it ")
     assert "as fast as fp32" in health.precisions["int8"]
+
+
+def test_a_precision_that_the_configuration_insists_on_is_used_and_a_refused_one_is_told_of(
+    tmp_path: Path, material: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("EDGEWARDEN_CACHE", str(tmp_path / "cache"))
+    package = Path(shutil.copytree(find_package("desk").folder, tmp_path / "desk"))
+    naive = ["--naive", "--precisions", "int8", "--pictures", "4", "--max-loss", "0", "--calibrator", "minmax"]
+    done = edgewarden("model", "prepare", package, *naive, "--calibrate", material / "images" / "coco" / "val")
+    assert done.returncode == 0, done.stderr
+    whole = build_detector(ModelConfig(path=str(package), threads=1), {})
+    whole.close()
+    assert whole.precisions == ("fp32",), "what the gate refuses is not loaded"
+    assert whole.told["int8"].startswith("refused: ")
+    chosen = build_detector(ModelConfig(path=str(package), threads=1, precision="int8"), {})
+    chosen.close()
+    assert chosen.precisions == ("int8",)
+    assert chosen.told["int8"].startswith("FORCED by [model] precision although it ")
+    assert "FORCED by [model] precision" in caplog.text
+    plain = build_detector(ModelConfig(path=str(package), threads=1, precision="fp32"), {})
+    plain.close()
+    assert plain.told == {"fp32": "chosen by [model] precision: the measure of the others"}
