@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,11 @@ class Journal:
         part = path.with_name(f"{path.name}.part")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(content)
+            with part.open("wb") as file:
+                file.write(content)
+                # A power cut must not leave a short file under the name by which it is taken for whole.
+                file.flush()
+                os.fsync(file.fileno())
             part.replace(path)
         except OSError as error:
             raise ModelError(f"{path}: cannot be written: {error.strerror}; the package is as it was") from None
