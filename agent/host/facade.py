@@ -73,5 +73,11 @@ class Agent(Protocol):
         ConfigError when the payload does not fit.
         """
 
+    def trouble(self, reason: str) -> None:
+        """Say in ``health`` that the plugin runs, but not as it should, and why; an empty reason takes it back.
+
+        For what is no exception of a hook: a full disk, a receiver that is away. Any thread; returns at once.
+        """
+
     def latest_frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera, None when there is none. Charged to the plugin's frame budget."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.data import Frame
+from agent.errors import LONGEST_MESSAGE
 from agent.host.facade import Outbox
 from agent.host.log import EventLog
 from agent.host.outbox import LogOutbox
@@ -64,6 +65,11 @@ class Handle:
         self._latest_frame = latest_frame
         self._lock = threading.Lock()
         self._outboxes: dict[str, LogOutbox] = {}
+        self.troubled = ""
+
+    def trouble(self, reason: str) -> None:
+        """See ``Agent``; ``troubled`` holds the reason, in one line of bounded length."""
+        self.troubled = " ".join(str(reason).split())[:LONGEST_MESSAGE]
 
     @property
     def state_dir(self) -> Path:

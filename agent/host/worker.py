@@ -385,6 +385,8 @@ class Worker:
             return "stopped", ""
         if not self._started and self._temper.state == "running":
             return "starting", ""
+        if self._temper.state == "running" and (troubled := getattr(self._agent, "troubled", "")):
+            return "degraded", troubled
         return self._temper.state, self._temper.reason
 
 

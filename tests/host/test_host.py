@@ -13,7 +13,7 @@ import pytest
 from plugin_fakes import checking, hosting
 from waiting import wait_until
 
-from agent import ConfigError, Event, Frame, Health, PluginError, hookimpl
+from agent import Agent, ConfigError, Event, Frame, Health, PluginError, hookimpl
 from agent.host.log import EventLog
 from agent.testing import PluginHarness, make_detections, make_event, make_frame
 
@@ -403,3 +403,23 @@ def test_a_plugin_whose_events_always_fail_is_set_aside_though_its_health_works(
             host.offer_health(Health(node="node", at=0.0))
             wait_until(lambda number=number: host.statuses()["half"].failed == number)  # type: ignore[misc]
         wait_until(lambda: host.statuses()["half"].state == "set aside")
+
+
+def test_a_plugin_in_trouble_runs_on_as_degraded_and_health_says_why_until_it_takes_that_back(tmp_path: Path) -> None:
+    class Troubled:
+        @hookimpl
+        def startup(self, agent: Agent) -> None:
+            self.agent = agent
+
+        @hookimpl
+        def on_event(self, event: Event) -> None:
+            self.agent.trouble("the disk\nis full" if event.kind == "start" else "")
+
+    with hosting(tmp_path, {"troubled": Troubled}) as host:
+        host.offer_events([(make_event(), None)])
+        wait_until(lambda: host.statuses()["troubled"].state == "degraded")
+        assert host.statuses()["troubled"].reason == "the disk is full"
+        host.offer_events([(make_event(kind="end"), None)])
+        wait_until(lambda: host.statuses()["troubled"].state == "running")
+        assert host.statuses()["troubled"].reason == ""
+        assert host.statuses()["troubled"].failed == 0
