@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agent.data import Box as Box
+    from agent.data import Crossing as Crossing
     from agent.data import Decision as Decision
     from agent.data import Detections as Detections
     from agent.data import Event as Event
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from agent.sources.base import Source as Source
 
 _HOMES = {
-    "agent.data": ("Box", "Decision", "Detections", "Event", "Frame", "Health", "Track", "to_json"),
+    "agent.data": ("Box", "Crossing", "Decision", "Detections", "Event", "Frame", "Health", "Track", "to_json"),
     "agent.detection.decoders.base": ("Candidates", "Decoder"),
     "agent.detection.text": ("TextMask", "draw_mask", "text_mask"),
     "agent.engines.base": ("Engine", "TensorSpec"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]
 EventKind = Literal["start", "update", "end"]
+EndReason = Literal["", "gone", "source", "stopped", "restart"]
 CameraState = Literal["starting", "up", "down", "frozen", "black", "ended", "paused"]
 
 SCHEMA_VERSION = 1
@@ -117,7 +118,10 @@ class Detections(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Track(msgspec.Struct, frozen=True, kw_only=True):
-    """One object followed through the frames of one camera. ``first_seen`` and ``last_seen`` are monotonic."""
+    """One object followed through the frames of one camera. ``first_seen`` and ``last_seen`` are monotonic.
+
+    ``speed``: body lengths (square root of the box's area) a second. ``stationary``: it stays where it is.
+    """
 
     id: int
     label: str
@@ -128,6 +132,18 @@ class Track(msgspec.Struct, frozen=True, kw_only=True):
     first_seen: float
     last_seen: float
     zones: tuple[str, ...] = ()
+    speed: float = 0.0
+    stationary: bool = False
+
+
+class Crossing(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that an object crossed, in which of its two directions, when, and the how manieth that made it on that
+    line in that direction since the daemon started."""
+
+    line: str
+    direction: str
+    at: float
+    count: int = 1
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +153,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     a receiver drops duplicates. ``box`` is where the object is now, ``best_box`` where it is in the picture
     that goes with the event. ``frame_age_ms``: from capture to this message. ``late``: it waited (the receiver
     or the daemon was down); ``queued_at`` then says since when.
+
+    ``zones`` are those that it is in now, ``zones_entered`` all that it was in so far, in order, ``zones_left`` those
+    of them that it is in no more; ``dwell``: seconds in each so far. ``loitering``: zones in which it stays longer than
+    they allow. ``crossings``: the lines crossed. ``path``: seconds since ``started_at``, x and y in pixels of the
+    object's anchor (its foot point), thinned out. ``speed``: body lengths (square root of the box's area) a second.
+    ``stationary``: it stays where it is. ``left_behind``: it was put down in a zone that asks for that, and nobody is
+    near; ``removed``: with the end, it was taken from such a zone. ``ended_by``, with the end: ``gone`` (not seen for
+    too long), ``source`` (the recording ended), ``stopped`` (the daemon was), ``restart`` (it had been killed).
     """
 
     v: int = SCHEMA_VERSION
@@ -153,9 +177,20 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     best_box: Box
     size: tuple[int, int]
     zones: tuple[str, ...] = ()
+    zones_entered: tuple[str, ...] = ()
+    zones_left: tuple[str, ...] = ()
+    dwell: dict[str, float] = {}
+    loitering: tuple[str, ...] = ()
+    crossings: tuple[Crossing, ...] = ()
+    path: tuple[tuple[float, float, float], ...] = ()
+    speed: float = 0.0
+    stationary: bool = False
+    left_behind: bool = False
+    removed: bool = False
     started_at: float
     updated_at: float
     ended_at: float | None = None
+    ended_by: EndReason = ""
     captured_at: float
     clock_synced: bool = True
     frame_age_ms: float = 0.0
