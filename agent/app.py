@@ -42,6 +42,8 @@ from agent.sources.capture import Capture
 from agent.sources.factory import BUILT_IN, SourceOptions, open_source
 from agent.tracking.events import Events
 from agent.tracking.pictures import BestPictures
+from agent.tracking.presence import Presence
+from agent.tracking.sieve import Sieve
 from agent.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -402,6 +404,8 @@ def build_lane(config: Config, camera: CameraConfig, host: Host, pictures: BestP
         start_score=config.model.score,
         high_score=config.model.score,
         confirm_score=config.tracker.confirm_score,
+        still_after=config.tracker.still_after,
+        still_patience=config.tracker.still_patience,
     )
     events = Events(
         camera.name,
@@ -410,8 +414,28 @@ def build_lane(config: Config, camera: CameraConfig, host: Host, pictures: BestP
         attributes=host.attributes,
         clock_synced=lambda: is_synced(time.time()),
         pictures=pictures,
+        presence=build_presence(config, camera),
     )
-    return Lane(camera, capture, tracker, events)
+    return Lane(camera, capture, tracker, events, build_sieve(config, camera))
+
+
+def build_presence(config: Config, camera: CameraConfig) -> Presence:
+    """The zones, lines and masks of a camera. Raises ConfigError for a polygon that is none."""
+    zones = [zone for zone in config.zone if zone.camera == camera.name]
+    lines = [line for line in config.line if line.camera == camera.name]
+    try:
+        return Presence(zones, lines, camera.mask)
+    except ConfigError as error:
+        raise ConfigError(f"camera {camera.name}: {error}") from None
+
+
+def build_sieve(config: Config, camera: CameraConfig) -> Sieve:
+    """The masks and limits of a camera. Raises ConfigError for a polygon that is none."""
+    limits = [limit for limit in config.tracker.limit if not limit.cameras or camera.name in limit.cameras]
+    try:
+        return Sieve(camera.mask, limits)
+    except ConfigError as error:
+        raise ConfigError(f"camera {camera.name}: {error}") from None
 
 
 def camera_counts(lane: Lane, now: float) -> dict[str, int]:

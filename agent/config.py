@@ -13,7 +13,7 @@ import re
 import socket
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -83,6 +83,21 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     nms: Literal["exact", "fast", "matrix"] = "exact"
 
 
+Point = tuple[Fraction, Fraction]
+"""x and y as fractions of the picture's width and height, from its upper left corner."""
+Polygon = Annotated[tuple[Point, ...], Meta(min_length=3, max_length=64)]
+Anchor = Literal["foot", "centre"]
+
+
+class MaskConfig(Struct, frozen=True, kw_only=True):
+    """``[[camera.mask]]``: a region where things are not wanted; empty ``labels``: nothing is."""
+
+    polygon: Polygon
+    labels: tuple[str, ...] = ()
+    anchor: Anchor = "foot"
+    hides: Literal["all", "still", "moving"] = "all"
+
+
 class CameraConfig(Struct, frozen=True, kw_only=True):
     """``[[camera]]``"""
 
@@ -101,6 +116,22 @@ class CameraConfig(Struct, frozen=True, kw_only=True):
     controls: dict[ControlName, float] = {}
     sensor_mode: Annotated[int, Meta(ge=0)] | None = None
     hardware_decode: bool = True
+    mask: tuple[MaskConfig, ...] = ()
+
+
+class LimitConfig(Struct, frozen=True, kw_only=True):
+    """``[[tracker.limit]]``: what a detection must be like to count. Sizes are fractions of the picture's width, height
+    and area; empty ``labels`` and ``cameras`` mean all."""
+
+    labels: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+    min_width: Fraction = 0.0
+    max_width: Fraction = 1.0
+    min_height: Fraction = 0.0
+    max_height: Fraction = 1.0
+    min_area: Fraction = 0.0
+    max_area: Fraction = 1.0
+    min_score: Fraction = 0.0
 
 
 class TrackerConfig(Struct, frozen=True, kw_only=True):
@@ -109,6 +140,35 @@ class TrackerConfig(Struct, frozen=True, kw_only=True):
     patience: Positive = 2.0
     min_hits: Count = 3
     confirm_score: Fraction = 0.6
+    still_after: Positive = 5.0
+    still_patience: Annotated[float, Meta(ge=0)] = 60.0
+    limit: tuple[LimitConfig, ...] = ()
+
+
+class ZoneConfig(Struct, frozen=True, kw_only=True):
+    """``[[zone]]``: a region of one camera's picture. Empty ``labels``: everything counts there. Durations in seconds;
+    None: not asked for."""
+
+    camera: Name
+    name: Name
+    polygon: Polygon
+    labels: tuple[str, ...] = ()
+    anchor: Anchor = "foot"
+    loiter_after: Positive | None = None
+    left_after: Positive | None = None
+    removed: bool = False
+
+
+class LineConfig(Struct, frozen=True, kw_only=True):
+    """``[[line]]``: a line across one camera's picture. ``directions`` name the crossings from its left to its right,
+    as one walks from its first point to its last, and from its right to its left."""
+
+    camera: Name
+    name: Name
+    points: Annotated[tuple[Point, ...], Meta(min_length=2, max_length=64)]
+    labels: tuple[str, ...] = ()
+    anchor: Anchor = "foot"
+    directions: tuple[Name, Name] = ("in", "out")
 
 
 class RungConfig(Struct, frozen=True, kw_only=True):
@@ -138,6 +198,8 @@ class Config(Struct, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     camera: tuple[CameraConfig, ...] = ()
     tracker: TrackerConfig = TrackerConfig()
+    zone: tuple[ZoneConfig, ...] = ()
+    line: tuple[LineConfig, ...] = ()
     governor: GovernorConfig = GovernorConfig()
     log: LogConfig = LogConfig()
     plugins: dict[str, dict[str, Any]] = {}
@@ -148,6 +210,8 @@ class Config(Struct, frozen=True, kw_only=True):
         names = [camera.name for camera in self.camera]
         for name in sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"camera: two cameras are called {name!r}, names must differ")
+        _check_places("zone", self.zone, names)
+        _check_places("line", self.line, names)
 
     @property
     def node(self) -> str:
@@ -162,6 +226,19 @@ class Config(Struct, frozen=True, kw_only=True):
         if directory := os.environ.get("STATE_DIRECTORY"):
             return Path(directory.split(":")[0])
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "edgewarden"
+
+
+def _check_places(key: str, places: Sequence[ZoneConfig | LineConfig], cameras: list[str]) -> None:
+    """Each belongs to a camera that there is, and has a name of its own there. Raises ValueError."""
+    seen: set[tuple[str, str]] = set()
+    for index, place in enumerate(places):
+        if place.camera not in cameras:
+            raise ValueError(
+                f"{key}[{index}].camera: no camera is called {place.camera!r}{did_you_mean(place.camera, cameras)}"
+            )
+        if (place.camera, place.name) in seen:
+            raise ValueError(f"{key}[{index}].name: {place.camera!r} has two of the name {place.name!r}")
+        seen.add((place.camera, place.name))
 
 
 def load(path: Path) -> Config:

@@ -120,7 +120,8 @@ class Detections(msgspec.Struct, frozen=True, kw_only=True):
 class Track(msgspec.Struct, frozen=True, kw_only=True):
     """One object followed through the frames of one camera. ``first_seen`` and ``last_seen`` are monotonic.
 
-    ``speed``: body lengths (square root of the box's area) a second. ``stationary``: it stays where it is.
+    ``first_box``: where it was first seen. ``speed``: body lengths (square root of the box's area) a second.
+    ``stationary``: it stays where it is.
     """
 
     id: int
@@ -132,6 +133,7 @@ class Track(msgspec.Struct, frozen=True, kw_only=True):
     first_seen: float
     last_seen: float
     zones: tuple[str, ...] = ()
+    first_box: Box | None = None
     speed: float = 0.0
     stationary: bool = False
 
@@ -159,7 +161,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     they allow. ``crossings``: the lines crossed. ``path``: seconds since ``started_at``, x and y in pixels of the
     object's anchor (its foot point), thinned out. ``speed``: body lengths (square root of the box's area) a second.
     ``stationary``: it stays where it is. ``left_behind``: it was put down in a zone that asks for that, and nobody is
-    near; ``removed``: with the end, it was taken from such a zone. ``ended_by``, with the end: ``gone`` (not seen for
+    near; ``removed``: it was taken from a zone that asks for that. ``ended_by``, with the end: ``gone`` (not seen for
     too long), ``source`` (the recording ended), ``stopped`` (the daemon was), ``restart`` (it had been killed).
     """
 

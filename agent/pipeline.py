@@ -21,6 +21,7 @@ from agent.detection.engine_set import EngineSet, Open
 from agent.errors import AgentError, EngineError
 from agent.sources.capture import Capture
 from agent.tracking.events import Events
+from agent.tracking.sieve import unchanged
 from agent.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -42,9 +43,17 @@ class Receiver(Protocol):
 class Lane:
     """One camera's way through the loop: its newest frame, its tracks, its open events, its counts."""
 
-    def __init__(self, config: CameraConfig, capture: Capture, tracker: Tracker, events: Events) -> None:
+    def __init__(
+        self,
+        config: CameraConfig,
+        capture: Capture,
+        tracker: Tracker,
+        events: Events,
+        sieve: Callable[[Detections], Detections] = unchanged,
+    ) -> None:
         self.config = config
         self.capture = capture
+        self.sieve = sieve
         self.tracker = tracker
         self.events = events
         self.inferred = 0
@@ -219,7 +228,7 @@ class Pipeline:
     def _dispatch(self) -> None:
         """Collect the oldest inference and tell what it means."""
         lane, frame, pending = self._open.popleft()
-        (found,) = self._detector.collect(pending)
+        found = lane.sieve(self._detector.collect(pending)[0])
         now = self._clock()
         # Frame by frame a recording runs faster than it was filmed: what happens in it is timed by its own clock.
         at = lane.capture.media_time(frame)
@@ -257,7 +266,7 @@ class Pipeline:
     def _finish(self, lane: Lane) -> None:
         if not lane.finished:
             lane.finished = True
-            self._tell(lane, lane.events.finish(self._clock()))
+            self._tell(lane, lane.events.finish(self._clock(), "source" if lane.capture.ended else "stopped"))
 
 
 def failure(lanes: Sequence[Lane]) -> AgentError | None:

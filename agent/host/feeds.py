@@ -94,7 +94,8 @@ class QueueFeed:
 
     def offer(self, event: Event, frame: Frame | None) -> None:
         """Queue it at the end, with attributes of its own: what one plugin does to them no other sees."""
-        event = msgspec.structs.replace(event, attributes=copy.deepcopy(event.attributes))
+        own = {"attributes": copy.deepcopy(event.attributes), "dwell": dict(event.dwell)}
+        event = msgspec.structs.replace(event, **own)
         with self._lock:
             if frame is not None and self._bytes + frame.nbytes > QUEUE_BYTES:
                 frame = None

@@ -12,12 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from agent.data import Box, Event, EventKind, Frame, Track
+from agent.data import Box, Crossing, EndReason, Event, EventKind, Frame, Track
 from agent.tracking.pictures import DEFAULT_BUDGET, BestPictures
+from agent.tracking.presence import Course, Presence
 from agent.tracking.uuid7 import RANDOM_BYTES, uuid7
 
 SCORE_STEP = 0.1
 MIN_INTERVAL = 1.0
+PATIENT_AFTER = 16
+MAX_INTERVAL = 30.0
+"""The least interval between two messages of one event doubles with every so many of them, up to this many seconds:
+whoever paces up and down for an hour at the edge of a zone is told ever more seldom."""
 CUT_OFF = 0.7
 """A thing that touches the picture's border is worth so much of what it would be worth whole."""
 FULL_SIZE = 0.05
@@ -44,6 +49,8 @@ class _Occurrence:
     quality: float
     best_seq: int
     told: Track
+    course: Course
+    told_news: int = 0
     kept: bool = True
     seq: int = 0
     told_quality: float = 0.0
@@ -72,7 +79,8 @@ class Events:
     occurrence. ``clock_synced()``, asked at the start, says whether the wall clock can be trusted: start, last sight
     and end of an event are told by the clock of its start, so that no step of the clock makes it longer or shorter.
     ``score_step``: how much better the best picture must have become for an update; ``min_interval``: least seconds
-    between two messages of one event, its end excepted. ``pictures`` may be shared by all cameras, else
+    between two messages of one event, its end excepted; it grows with their number. ``presence``: the camera's zones,
+    lines and masks. ``pictures`` may be shared by all cameras, else
     ``picture_budget`` bytes are for this one.
     """
 
@@ -89,6 +97,7 @@ class Events:
         min_interval: float = MIN_INTERVAL,
         picture_budget: int = DEFAULT_BUDGET,
         pictures: BestPictures | None = None,
+        presence: Presence | None = None,
     ) -> None:
         self._camera = camera
         self._node = node
@@ -99,7 +108,9 @@ class Events:
         self._score_step = score_step
         self._min_interval = min_interval
         self._pictures = pictures if pictures is not None else BestPictures(picture_budget)
+        self._presence = presence or Presence()
         self._open: dict[int, _Occurrence] = {}
+        self._living: set[int] = set()
         self._size = (0, 0)
         self._captured = (0.0, 0.0)
         self._at = 0.0
@@ -121,23 +132,33 @@ class Events:
             self._size = frame.size
             self._captured = (frame.captured_at, frame.captured_mono)
             self._at = frame.captured_mono if at is None else at
+            self._presence.look(tracks, self._size, self._at)
             for track in tracks:
+                self._living.add(track.id)
                 messages += self._follow(track, frame, now)
         return messages
 
-    def finish(self, now: float) -> list[EventMessage]:
-        """The ends of all open events: the source has ended, or the agent stops."""
-        return self._end_all_but(set(), now)
+    def finish(self, now: float, by: EndReason = "source") -> list[EventMessage]:
+        """The ends of all open events: the source has ended, or the agent is ``stopped``."""
+        return self._end_all_but(set(), now, by)
 
     def _follow(self, track: Track, frame: Frame, now: float) -> list[EventMessage]:
         occurrence = self._open.get(track.id)
         if occurrence is None:
-            return self._start(track, frame, now) if track.last_seen >= self._at else []
+            return self._start(track, frame, now) if self._is_due(track) else []
         if track.last_seen > occurrence.track.last_seen:
             self._look(occurrence, track, frame)
-        if self._is_material(occurrence) and self._at - occurrence.told_at >= self._min_interval:
+        if self._is_material(occurrence) and self._at - occurrence.told_at >= self._interval(occurrence):
             return self._tell("update", occurrence, frame, now)
         return []
+
+    def _is_due(self, track: Track) -> bool:
+        """Whether the event of a track that has none begins: with a sight of it, and where no mask hides it."""
+        return track.last_seen >= self._at and not self._presence[track.id].hidden
+
+    def _interval(self, occurrence: _Occurrence) -> float:
+        doubled = min(occurrence.seq // PATIENT_AFTER, 10)
+        return min(self._min_interval * 2.0**doubled, max(MAX_INTERVAL, self._min_interval))
 
     def _start(self, track: Track, frame: Frame, now: float) -> list[EventMessage]:
         started_at = frame.captured_at - (self._at - track.first_seen)
@@ -145,6 +166,7 @@ class Events:
             id=self._make_id(started_at),
             track=track,
             told=track,
+            course=self._presence[track.id],
             started_at=started_at,
             clock_synced=self._clock_synced(),
             top_score=track.score,
@@ -170,29 +192,37 @@ class Events:
     def _is_material(self, occurrence: _Occurrence) -> bool:
         better = occurrence.quality - occurrence.told_quality >= self._score_step
         track, told = occurrence.track, occurrence.told
-        return better or track.label != told.label or track.zones != told.zones
+        changed = track.label != told.label or track.stationary != told.stationary or track.zones != told.zones
+        return better or changed or occurrence.course.news != occurrence.told_news
 
-    def _end_all_but(self, alive: set[int], now: float) -> list[EventMessage]:
+    def _end_all_but(self, alive: set[int], now: float, by: EndReason = "gone") -> list[EventMessage]:
         messages: list[EventMessage] = []
+        for track_id in self._living - alive:
+            self._presence.forget(track_id, vanished=by == "gone")
+        self._living &= alive
         for track_id in [track_id for track_id in self._open if track_id not in alive]:
             occurrence = self._open.pop(track_id)
-            messages += self._tell("end", occurrence, None, now)
+            messages += self._tell("end", occurrence, None, now, by)
             self._pictures.drop(occurrence.id)
         return messages
 
-    def _tell(self, kind: EventKind, occurrence: _Occurrence, frame: Frame | None, now: float) -> list[EventMessage]:
+    def _tell(
+        self, kind: EventKind, occurrence: _Occurrence, frame: Frame | None, now: float, by: EndReason = ""
+    ) -> list[EventMessage]:
         """The message, unless the event is silenced; ``frame`` is the one at hand, which no budget can take."""
         if not occurrence.kept:
             return []
         at_hand = frame is not None and frame.seq == occurrence.best_seq
         picture = frame if at_hand else self._pictures.get(occurrence.id)
-        occurrence.attributes.update(self._attributes(self._event(kind, occurrence, now), picture))
-        message = EventMessage(self._event(kind, occurrence, now), picture)
+        occurrence.attributes.update(self._attributes(self._event(kind, occurrence, now, by), picture))
+        message = EventMessage(self._event(kind, occurrence, now, by), picture)
         occurrence.seq += 1
+        occurrence.told_news = occurrence.course.news
         occurrence.told, occurrence.told_quality, occurrence.told_at = occurrence.track, occurrence.quality, self._at
         return [message]
 
-    def _event(self, kind: EventKind, occurrence: _Occurrence, now: float) -> Event:
+    def _event(self, kind: EventKind, occurrence: _Occurrence, now: float, by: EndReason = "") -> Event:
+        course = occurrence.course
         track, (captured_at, captured_mono) = occurrence.track, self._captured
         seen_at = occurrence.started_at + (track.last_seen - track.first_seen)
         return Event(
@@ -208,15 +238,39 @@ class Events:
             box=track.box,
             best_box=occurrence.best_box,
             size=self._size,
-            zones=track.zones,
+            zones=course.zones or track.zones,
+            zones_entered=tuple(course.entered),
+            zones_left=course.left,
+            dwell=course.dwell(),
+            loitering=tuple(course.loitering),
+            crossings=_crossings(course, occurrence.started_at),
+            path=tuple((round(at, 2), round(x, 1), round(y, 1)) for at, x, y in course.path),
+            speed=round(track.speed, 3),
+            stationary=track.stationary,
+            left_behind=course.left_behind,
+            removed=course.removed,
             started_at=occurrence.started_at,
             updated_at=seen_at,
             ended_at=seen_at if kind == "end" else None,
+            ended_by=by,
             captured_at=captured_at,
             clock_synced=occurrence.clock_synced,
             frame_age_ms=max(now - captured_mono, 0.0) * 1e3,
             attributes=dict(occurrence.attributes),
         )
+
+
+def _crossings(course: Course, started_at: float) -> tuple[Crossing, ...]:
+    """As they are told: by the clock of the event's start."""
+    return tuple(
+        Crossing(
+            line=crossed.line,
+            direction=crossed.direction,
+            at=started_at + crossed.at - course.began,
+            count=crossed.number,
+        )
+        for crossed in course.crossings
+    )
 
 
 def quality(track: Track, size: tuple[int, int]) -> float:

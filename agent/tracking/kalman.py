@@ -85,6 +85,21 @@ class BoxFilter:
         """Stop the growth of boxes that nobody measures: their size would run away before their place does."""
         self._u[rows, 2:] = 0.0
 
+    def rest(self, rows: NDArray[np.bool_]) -> None:
+        """Boxes that stand still and that nobody measures stay where they are."""
+        self._u[rows] = 0.0
+
+    def confine(self, rows: NDArray[np.bool_], size: tuple[int, int]) -> None:
+        """Boxes that nobody measures wait at the picture's border, where they would come in again."""
+        centres = self._x[rows, :2]
+        inside = np.clip(centres, 0.0, np.array(size, dtype=np.float64))
+        self._u[rows, :2] = np.where(inside == centres, self._u[rows, :2], 0.0)
+        self._x[rows, :2] = inside
+
+    def speeds(self) -> Array:
+        """How fast the centres move, body lengths a second ``[N]``."""
+        return np.asarray(np.hypot(self._u[:, 0], self._u[:, 1]) / self.lengths())
+
     def boxes(self) -> Array:
         """Where the boxes are, xyxy ``[N, 4]``; no side is below one pixel."""
         half = np.maximum(self._x[:, 2:], 1.0) / 2.0
@@ -103,6 +118,11 @@ def centred(boxes: Array) -> Array:
     """xyxy as (centre x, centre y, width, height)."""
     low, high = boxes[:, :2], boxes[:, 2:]
     return np.concatenate([(low + high) / 2.0, high - low], axis=1)
+
+
+def lengths(boxes: Array) -> Array:
+    """The body lengths of boxes (xyxy ``[N, 4]``), pixels ``[N]``."""
+    return _lengths(centred(boxes))
 
 
 def _lengths(x: Array) -> Array:

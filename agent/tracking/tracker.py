@@ -10,10 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.data import Detections, Track
+from agent.data import Box, Detections, Track
 from agent.tracking.assignment import assign
-from agent.tracking.kalman import BoxFilter
+from agent.tracking.kalman import BoxFilter, centred, lengths
 from agent.tracking.overlap import iou, meeting
+from agent.tracking.stillness import Stillness
 from agent.tracking.votes import Votes
 
 Array = NDArray[np.float64]
@@ -26,6 +27,9 @@ REACH, REACH_SPEED, MAX_REACH = 0.25, 1.0, 1.0
 REACH_SPEED more for each second since the last frame: a wide gate is for slow cameras, not for what is long unseen."""
 TENTATIVE_PATIENCE = 0.5
 """Seconds that a track which has not proved itself may go unseen; it may always miss one frame less than that."""
+EVIDENCE_STEP = 0.075
+"""Seconds between two sights that count as two: what is seen in three frames within a tenth of a second is seen once,
+and a flicker of a fast camera proves no more than one of a slow camera."""
 MISSED_INTERVALS = 2.5
 """A track survives at least so many frame intervals: at one frame in three seconds ``patience`` alone would end all."""
 
@@ -33,14 +37,16 @@ MISSED_INTERVALS = 2.5
 class Tracker:
     """The tracks of one camera. Pure: time comes with each call, nothing is read or written elsewhere.
 
-    ``patience``: seconds a track stays alive unseen; found again within them it keeps its id. ``min_hits``: hits
-    that make a tentative track a real one. ``confirm_score``: what the mean of its ``min_hits`` best scores must
-    reach besides: a look-alike is seen again and again, but seldom surely. ``start_score``: what a detection needs to
-    begin a track. ``high_score``: from here on a detection takes part in the first association, below it only in the
+    ``patience``: seconds a track stays alive unseen; found again within them it keeps its id. ``min_hits``: sights,
+    apart in time, that make a tentative track a real one. ``confirm_score``: what the mean of its ``min_hits`` best
+    sights must reach besides: a look-alike is seen again and again, but seldom surely. ``start_score``: what a
+    detection needs to begin a track. ``high_score``: from here on it takes part in the first association, below in the
     second. ``low_score``: detections below it are ignored. ``min_iou``: least overlap of a detection with its track,
     both grown by the uncertainty of the prediction; ``low_iou``: the same in the second association.
     ``duplicate_iou``: a new track that overlaps one already there by so much, whatever its class, is the same thing
-    seen twice.
+    seen twice. ``still_after``: seconds in one place from which on a track is stationary; it then stays alive unseen
+    for as long as it had been there, up to ``still_patience`` seconds: a parked car that the network overlooks for a
+    while is the same car.
     """
 
     def __init__(
@@ -55,6 +61,8 @@ class Tracker:
         min_iou: float = 0.25,
         low_iou: float = 0.5,
         duplicate_iou: float = 0.7,
+        still_after: float = 5.0,
+        still_patience: float = 60.0,
     ) -> None:
         self._patience = patience
         self._min_hits = min_hits
@@ -65,19 +73,25 @@ class Tracker:
         self._min_iou = min_iou
         self._low_iou = low_iou
         self._duplicate_iou = duplicate_iou
+        self._still_patience = still_patience
         self._now: float | None = None
         self._intervals = (0.0, 0.0)
         self._next_id = 1
         self._filter = BoxFilter()
         self._votes = Votes()
+        self._stillness = Stillness(still_after)
         self._ids = np.empty(0, dtype=np.int64)
         self._hits = np.empty(0, dtype=np.int64)
         self._real = np.empty(0, dtype=bool)
         self._score = np.empty(0)
         self._best = np.empty((0, min_hits))
+        self._sights = np.empty(0, dtype=np.int64)
+        self._sight = np.empty(0)
+        self._sight_at = np.empty(0)
         self._first = np.empty(0)
         self._last = np.empty(0)
         self._boxes = np.empty((0, 4))
+        self._first_boxes: list[Box] = []
 
     def __len__(self) -> int:
         """Tracks held, tentative ones too."""
@@ -95,6 +109,7 @@ class Tracker:
         boxes, scores, columns = self._usable(detections)
         rows, picked = self._match(boxes, scores, columns)
         self._hit(rows, boxes[picked], scores[picked], columns[picked], now)
+        self._wait(rows, detections.size)
         self._drop_duplicates(now)
         left = scores >= self._start_score
         left[picked] = False
@@ -120,7 +135,12 @@ class Tracker:
     def _forget(self, now: float) -> None:
         """Let go of what was not seen for too long. One long gap is a stall, two in a row are the camera's rate."""
         patience = max(self._patience, MISSED_INTERVALS * min(self._intervals))
-        self._keep(now - self._last <= patience)
+        unseen = now - self._last
+        late = unseen > patience
+        if late.any():
+            lasted = np.minimum(self._stillness.lasted(self._last), self._still_patience)
+            late &= ~self._real | ~self._stillness.still(self._last) | (unseen > np.maximum(lasted, patience))
+            self._keep(~late)
 
     def _usable(self, detections: Detections) -> tuple[Array, Array, Rows]:
         """Boxes, scores and class columns of what counts; a box without an area cannot be followed."""
@@ -166,18 +186,38 @@ class Tracker:
         return np.concatenate(taken) if taken else np.empty(0, dtype=np.intp)
 
     def _hit(self, rows: Rows, boxes: Array, scores: Array, columns: Rows, now: float) -> None:
-        missed = np.ones(len(self), dtype=bool)
-        missed[rows] = False
-        self._filter.hold_sizes(missed)
         if not len(rows):
             return
         self._filter.update(rows, boxes)
         self._votes.cast(rows, columns, scores)
         self._boxes[rows], self._score[rows], self._last[rows] = boxes, scores, now
         self._hits[rows] += 1
-        best = self._best[rows]
-        best[:, 0] = np.maximum(best[:, 0], scores)
-        self._best[rows] = np.sort(best, axis=1)
+        self._stillness.see(rows, centred(boxes)[:, :2], lengths(boxes), now)
+        self._count_sights(rows, scores, now)
+
+    def _count_sights(self, rows: Rows, scores: Array, now: float) -> None:
+        """The evidence for tentative tracks: the best score of each sight, the best sights of each track."""
+        doubtful = ~self._real[rows]
+        if not doubtful.any():
+            return
+        rows, scores = rows[doubtful], scores[doubtful]
+        another = now - self._sight_at[rows] >= EVIDENCE_STEP
+        ended = rows[another]
+        best = self._best[ended]
+        best[:, 0] = np.maximum(best[:, 0], self._sight[ended])
+        self._best[ended] = np.sort(best, axis=1)
+        self._sight_at[ended] = now
+        self._sights[ended] += 1
+        self._sight[rows] = np.where(another, scores, np.maximum(self._sight[rows], scores))
+
+    def _wait(self, rows: Rows, size: tuple[int, int]) -> None:
+        """Tracks that nobody saw (all but ``rows``): their size does not change, and they stay in the picture."""
+        missed = np.ones(len(self), dtype=bool)
+        missed[rows] = False
+        if missed.any():
+            self._filter.hold_sizes(missed)
+            self._filter.confine(missed, size)
+            self._filter.rest(missed & self._stillness.still(self._last))
 
     def _drop_duplicates(self, now: float) -> None:
         """Let go of tentative tracks that lie on a real one, both seen just now."""
@@ -204,12 +244,15 @@ class Tracker:
         self._hits = np.concatenate([self._hits, np.ones(count, dtype=np.int64)])
         self._real = np.concatenate([self._real, np.zeros(count, dtype=bool)])
         self._score = np.concatenate([self._score, scores[left]])
-        best = np.zeros((count, self._min_hits))
-        best[:, -1] = scores[left]
-        self._best = np.concatenate([self._best, best])
+        self._best = np.concatenate([self._best, np.zeros((count, self._min_hits))])
+        self._sights = np.concatenate([self._sights, np.ones(count, dtype=np.int64)])
+        self._sight = np.concatenate([self._sight, scores[left]])
+        self._sight_at = np.concatenate([self._sight_at, np.full(count, now)])
+        self._stillness.add(centred(boxes[left])[:, :2], now)
         self._first = np.concatenate([self._first, np.full(count, now)])
         self._last = np.concatenate([self._last, np.full(count, now)])
         self._boxes = np.concatenate([self._boxes, boxes[left]])
+        self._first_boxes += _as_boxes(boxes[left])
         self._next_id += count
 
     def _unlike(self, boxes: Array, present: Array) -> Rows:
@@ -226,7 +269,10 @@ class Tracker:
         """Tentative tracks become real or, missed for a while, go."""
         if self._real.all():
             return
-        self._real |= (self._hits >= self._min_hits) & (self._best.mean(axis=1) >= self._confirm_score)
+        # The sight that has not ended yet takes the place of the worst of the best, where it is better.
+        evidence = self._best.sum(axis=1) + np.maximum(self._sight - self._best[:, 0], 0.0)
+        proven = evidence >= self._confirm_score * self._min_hits - 1e-9
+        self._real |= (self._sights >= self._min_hits) & proven
         grace = min(TENTATIVE_PATIENCE, self._patience)
         self._keep(self._real | (self._last == now) | (now - self._last < grace))
 
@@ -235,12 +281,16 @@ class Tracker:
             return
         self._filter.keep(mask)
         self._votes.keep(mask)
+        self._stillness.keep(mask)
+        self._sights, self._sight, self._sight_at = self._sights[mask], self._sight[mask], self._sight_at[mask]
+        self._first_boxes = [box for box, kept in zip(self._first_boxes, mask.tolist(), strict=True) if kept]
         self._ids, self._hits, self._real = self._ids[mask], self._hits[mask], self._real[mask]
         self._score, self._best = self._score[mask], self._best[mask]
         self._first, self._last, self._boxes = self._first[mask], self._last[mask], self._boxes[mask]
 
     def _tracks(self) -> list[Track]:
         labels = self._votes.labels
+        still = self._stillness.still(self._last)
         values = zip(
             self._ids.tolist(),
             self._votes.winners(),
@@ -250,6 +300,9 @@ class Tracker:
             self._first.tolist(),
             self._last.tolist(),
             self._real.tolist(),
+            self._first_boxes,
+            np.where(still, 0.0, self._filter.speeds()).tolist(),
+            still.tolist(),
             strict=True,
         )
         return [
@@ -262,8 +315,11 @@ class Tracker:
                 hits=hits,
                 first_seen=first,
                 last_seen=last,
+                first_box=first_box,
+                speed=speed,
+                stationary=stationary,
             )
-            for id_, class_id, score, box, hits, first, last, real in values
+            for id_, class_id, score, box, hits, first, last, real, first_box, speed, stationary in values
             if real
         ]
 
@@ -273,3 +329,7 @@ def _among(indices: Rows, taken: Rows) -> Mask:
     marks = np.zeros(indices.max() + 1, dtype=bool)
     marks[taken] = True
     return marks[indices]
+
+
+def _as_boxes(boxes: Array) -> list[Box]:
+    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.tolist()]

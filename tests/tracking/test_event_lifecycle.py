@@ -79,9 +79,10 @@ def test_the_end_is_told_when_the_camera_delivers_nothing_more() -> None:
     assert events.finish(4.0) == []
 
 
-def test_who_stands_still_is_told_once_and_not_again() -> None:
+def test_who_stands_still_is_told_once_that_he_does_and_not_again() -> None:
     told = play(lambda at: [person(400)], ticks(60, 10), Events("door", "node"))
-    assert events_of(told) == [("start", 0), ("end", 1)]
+    assert events_of(told) == [("start", 0), ("update", 1), ("end", 2)]
+    assert [message.event.stationary for message in told] == [False, True, True]
 
 
 def test_a_better_picture_is_an_update_but_not_more_often_than_the_interval() -> None:
@@ -98,12 +99,12 @@ def test_a_better_picture_is_an_update_but_not_more_often_than_the_interval() ->
 
 
 def test_a_slightly_better_score_is_no_update() -> None:
-    told = play(lambda at: [person(400, score=0.85 + 0.002 * at)], ticks(20, 10), Events("door", "node"))
+    told = play(lambda at: [person(400 + 20 * at, score=0.85 + 0.002 * at)], ticks(20, 10), Events("door", "node"))
     assert events_of(told) == [("start", 0), ("end", 1)]
 
 
 def test_a_corrected_label_is_an_update() -> None:
-    told = play(lambda at: [person(400, class_id=16 if at < 0.35 else 0)], ticks(5, 10), Events("door", "node"))
+    told = play(lambda at: [person(400, class_id=16 if at < 0.35 else 0)], ticks(4, 10), Events("door", "node"))
     assert [(message.event.kind, message.event.label) for message in told] == [
         ("start", "dog"),
         ("update", "person"),

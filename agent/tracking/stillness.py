@@ -1,0 +1,56 @@
+"""Which boxes stay where they are, and since when. The boxes come from the tracker."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+REACH = 0.35
+"""Body lengths from where it came to rest within which a box stays in its place: detectors tremble."""
+AWAY = 1.0
+"""Seconds that one which has long been still must be elsewhere to have moved: somebody who passes in front of it cuts
+its box for a moment."""
+
+
+class Stillness:
+    """N boxes in pixels. ``after``: seconds in one place from which on a box is still."""
+
+    def __init__(self, after: float) -> None:
+        self._after = after
+        self._place = np.empty((0, 2))
+        self._since = np.empty(0)
+        self._away = np.empty(0)
+
+    def add(self, centres: Array, now: float) -> None:
+        """Boxes ``[K, 2]`` that are seen for the first time."""
+        self._place = np.concatenate([self._place, centres])
+        self._since = np.concatenate([self._since, np.full(len(centres), now)])
+        self._away = np.concatenate([self._away, np.full(len(centres), np.inf)])
+
+    def see(self, rows: Rows, centres: Array, lengths: Array, now: float) -> None:
+        """Where the boxes ``rows`` are now, and their body lengths ``[K]``."""
+        away = np.hypot(*(centres - self._place[rows]).T) > REACH * lengths
+        if not away.any():
+            self._away[rows] = np.inf
+            return
+        self._away[rows] = np.where(away, np.minimum(self._away[rows], now), np.inf)
+        patience = np.where(now - self._since[rows] >= self._after, AWAY, 0.0)
+        moved = away & (now - self._away[rows] >= patience)
+        gone = rows[moved]
+        self._place[gone], self._since[gone], self._away[gone] = centres[moved], now, np.inf
+
+    def keep(self, mask: Mask) -> None:
+        """Forget the boxes whose ``mask`` is False."""
+        self._place, self._since, self._away = self._place[mask], self._since[mask], self._away[mask]
+
+    def lasted(self, last: Array) -> Array:
+        """Seconds that each had been in its place when it was ``last`` seen; 0 for what was on its way from there."""
+        return np.asarray(np.where(np.isinf(self._away), last - self._since, 0.0))
+
+    def still(self, last: Array) -> Mask:
+        """Which were still when they were ``last`` seen."""
+        return np.asarray(last - self._since >= self._after)
