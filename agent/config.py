@@ -138,7 +138,7 @@ class TrackerConfig(Struct, frozen=True, kw_only=True):
     """``[tracker]``"""
 
     patience: Positive = 2.0
-    min_hits: Count = 3
+    min_hits: Count = 2
     confirm_score: Fraction = 0.6
     still_after: Positive = 5.0
     still_patience: Annotated[float, Meta(ge=0)] = 60.0

@@ -92,7 +92,9 @@ class BoxFilter:
     def confine(self, rows: NDArray[np.bool_], size: tuple[int, int]) -> None:
         """Boxes that nobody measures wait at the picture's border, where they would come in again."""
         centres = self._x[rows, :2]
-        inside = np.clip(centres, 0.0, np.array(size, dtype=np.float64))
+        inside = np.minimum(np.maximum(centres, 0.0), size)
+        if (inside == centres).all():
+            return
         self._u[rows, :2] = np.where(inside == centres, self._u[rows, :2], 0.0)
         self._x[rows, :2] = inside
 

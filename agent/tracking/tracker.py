@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from agent.data import Box, Detections, Track
 from agent.tracking.assignment import assign
+from agent.tracking.evidence import Evidence
 from agent.tracking.kalman import BoxFilter, centred, lengths
 from agent.tracking.overlap import iou, meeting
 from agent.tracking.stillness import Stillness
@@ -27,9 +28,6 @@ REACH, REACH_SPEED, MAX_REACH = 0.25, 1.0, 1.0
 REACH_SPEED more for each second since the last frame: a wide gate is for slow cameras, not for what is long unseen."""
 TENTATIVE_PATIENCE = 0.5
 """Seconds that a track which has not proved itself may go unseen; it may always miss one frame less than that."""
-EVIDENCE_STEP = 0.075
-"""Seconds between two sights that count as two: what is seen in three frames within a tenth of a second is seen once,
-and a flicker of a fast camera proves no more than one of a slow camera."""
 MISSED_INTERVALS = 2.5
 """A track survives at least so many frame intervals: at one frame in three seconds ``patience`` alone would end all."""
 
@@ -38,8 +36,8 @@ class Tracker:
     """The tracks of one camera. Pure: time comes with each call, nothing is read or written elsewhere.
 
     ``patience``: seconds a track stays alive unseen; found again within them it keeps its id. ``min_hits``: sights,
-    apart in time, that make a tentative track a real one. ``confirm_score``: what the mean of its ``min_hits`` best
-    sights must reach besides: a look-alike is seen again and again, but seldom surely. ``start_score``: what a
+    apart in time, that a tentative track needs at least to become a real one. ``confirm_score``: three sights of that
+    score prove it, or fewer surer ones: a look-alike is seen now and then, and seldom surely. ``start_score``: what a
     detection needs to begin a track. ``high_score``: from here on it takes part in the first association, below in the
     second. ``low_score``: detections below it are ignored. ``min_iou``: least overlap of a detection with its track,
     both grown by the uncertainty of the prediction; ``low_iou``: the same in the second association.
@@ -53,7 +51,7 @@ class Tracker:
         self,
         *,
         patience: float = 2.0,
-        min_hits: int = 3,
+        min_hits: int = 2,
         start_score: float = 0.4,
         high_score: float = 0.4,
         low_score: float = 0.1,
@@ -69,7 +67,6 @@ class Tracker:
         self._start_score = start_score
         self._high_score = high_score
         self._low_score = low_score
-        self._confirm_score = confirm_score
         self._min_iou = min_iou
         self._low_iou = low_iou
         self._duplicate_iou = duplicate_iou
@@ -84,10 +81,7 @@ class Tracker:
         self._hits = np.empty(0, dtype=np.int64)
         self._real = np.empty(0, dtype=bool)
         self._score = np.empty(0)
-        self._best = np.empty((0, min_hits))
-        self._sights = np.empty(0, dtype=np.int64)
-        self._sight = np.empty(0)
-        self._sight_at = np.empty(0)
+        self._evidence = Evidence(min_hits, confirm_score)
         self._first = np.empty(0)
         self._last = np.empty(0)
         self._boxes = np.empty((0, 4))
@@ -127,6 +121,8 @@ class Tracker:
             self._now = now
         dt = max(now - self._now, 0.0)
         if dt:
+            if not self._real.all():
+                self._evidence.fade(dt)
             self._intervals = (self._intervals[1] or dt, dt)
         self._filter.predict(dt)
         self._now = max(now, self._now)
@@ -193,22 +189,9 @@ class Tracker:
         self._boxes[rows], self._score[rows], self._last[rows] = boxes, scores, now
         self._hits[rows] += 1
         self._stillness.see(rows, centred(boxes)[:, :2], lengths(boxes), now)
-        self._count_sights(rows, scores, now)
-
-    def _count_sights(self, rows: Rows, scores: Array, now: float) -> None:
-        """The evidence for tentative tracks: the best score of each sight, the best sights of each track."""
         doubtful = ~self._real[rows]
-        if not doubtful.any():
-            return
-        rows, scores = rows[doubtful], scores[doubtful]
-        another = now - self._sight_at[rows] >= EVIDENCE_STEP
-        ended = rows[another]
-        best = self._best[ended]
-        best[:, 0] = np.maximum(best[:, 0], self._sight[ended])
-        self._best[ended] = np.sort(best, axis=1)
-        self._sight_at[ended] = now
-        self._sights[ended] += 1
-        self._sight[rows] = np.where(another, scores, np.maximum(self._sight[rows], scores))
+        if doubtful.any():
+            self._evidence.see(rows[doubtful], scores[doubtful], now)
 
     def _wait(self, rows: Rows, size: tuple[int, int]) -> None:
         """Tracks that nobody saw (all but ``rows``): their size does not change, and they stay in the picture."""
@@ -221,6 +204,8 @@ class Tracker:
 
     def _drop_duplicates(self, now: float) -> None:
         """Let go of tentative tracks that lie on a real one, both seen just now."""
+        if self._real.all():
+            return
         seen = self._last == now
         doubtful, sure = (seen & ~self._real).nonzero()[0], (seen & self._real).nonzero()[0]
         if len(doubtful) and len(sure):
@@ -244,10 +229,7 @@ class Tracker:
         self._hits = np.concatenate([self._hits, np.ones(count, dtype=np.int64)])
         self._real = np.concatenate([self._real, np.zeros(count, dtype=bool)])
         self._score = np.concatenate([self._score, scores[left]])
-        self._best = np.concatenate([self._best, np.zeros((count, self._min_hits))])
-        self._sights = np.concatenate([self._sights, np.ones(count, dtype=np.int64)])
-        self._sight = np.concatenate([self._sight, scores[left]])
-        self._sight_at = np.concatenate([self._sight_at, np.full(count, now)])
+        self._evidence.add(scores[left], now)
         self._stillness.add(centred(boxes[left])[:, :2], now)
         self._first = np.concatenate([self._first, np.full(count, now)])
         self._last = np.concatenate([self._last, np.full(count, now)])
@@ -269,10 +251,7 @@ class Tracker:
         """Tentative tracks become real or, missed for a while, go."""
         if self._real.all():
             return
-        # The sight that has not ended yet takes the place of the worst of the best, where it is better.
-        evidence = self._best.sum(axis=1) + np.maximum(self._sight - self._best[:, 0], 0.0)
-        proven = evidence >= self._confirm_score * self._min_hits - 1e-9
-        self._real |= (self._sights >= self._min_hits) & proven
+        self._real |= (self._hits >= self._min_hits) & self._evidence.proven()
         grace = min(TENTATIVE_PATIENCE, self._patience)
         self._keep(self._real | (self._last == now) | (now - self._last < grace))
 
@@ -282,10 +261,10 @@ class Tracker:
         self._filter.keep(mask)
         self._votes.keep(mask)
         self._stillness.keep(mask)
-        self._sights, self._sight, self._sight_at = self._sights[mask], self._sight[mask], self._sight_at[mask]
+        self._evidence.keep(mask)
         self._first_boxes = [box for box, kept in zip(self._first_boxes, mask.tolist(), strict=True) if kept]
         self._ids, self._hits, self._real = self._ids[mask], self._hits[mask], self._real[mask]
-        self._score, self._best = self._score[mask], self._best[mask]
+        self._score = self._score[mask]
         self._first, self._last, self._boxes = self._first[mask], self._last[mask], self._boxes[mask]
 
     def _tracks(self) -> list[Track]:

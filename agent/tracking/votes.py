@@ -31,14 +31,12 @@ class Votes:
     def columns(self, class_ids: NDArray[np.int32], labels: Sequence[str]) -> NDArray[np.intp]:
         """The column of each class; new classes get one."""
         ids = class_ids.tolist()
-        for class_id, label in zip(ids, labels, strict=True):
-            if self.labels.get(class_id) != label:
-                self.labels[class_id] = label
+        self.labels.update(zip(ids, labels, strict=True))
+        if len(self.labels) > len(self._columns):
+            for class_id in self.labels:
                 self._columns.setdefault(class_id, len(self._columns))
-        missing = len(self._columns) - self._votes.shape[1]
-        if missing:
-            self._votes = np.pad(self._votes, ((0, 0), (0, missing)))
-        return np.array([self._columns[class_id] for class_id in ids], dtype=np.intp)
+            self._votes = np.pad(self._votes, ((0, 0), (0, len(self._columns) - self._votes.shape[1])))
+        return np.array(list(map(self._columns.__getitem__, ids)), dtype=np.intp)
 
     def weights(self, rows: NDArray[np.intp], columns: NDArray[np.intp], iou: Array) -> Array:
         """How well the class of a hit fits a track, 0..1, for K pairs of a track, a class column and their IoU.

@@ -60,7 +60,7 @@ def test_someone_who_comes_and_goes_is_one_start_and_one_end() -> None:
 
 
 def test_what_is_never_confirmed_makes_no_event() -> None:
-    assert play(lambda at: [person(400)] if at < 0.15 else [], ticks(3, 10), Events("door", "node")) == []
+    assert play(lambda at: [person(400)] if at < 0.05 else [], ticks(3, 10), Events("door", "node")) == []
 
 
 def test_what_is_still_there_at_the_end_of_the_recording_gets_its_end() -> None:
