@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.errors import ModelError as ModelError
     from agent.errors import PluginError as PluginError
     from agent.errors import SourceError as SourceError
-    from agent.governor.sensors import Sensor as Sensor
+    from agent.governor.sensors.base import Sensor as Sensor
     from agent.hookspecs import hookimpl as hookimpl
     from agent.host.facade import Agent as Agent
     from agent.host.facade import Message as Message
@@ -49,7 +49,7 @@ _HOMES = {
         "PluginError",
         "SourceError",
     ),
-    "agent.governor.sensors": ("Sensor",),
+    "agent.governor.sensors.base": ("Sensor",),
     "agent.hookspecs": ("hookimpl",),
     "agent.host.facade": ("Agent", "Message", "Outbox"),
     "agent.sources.base": ("Picture", "Source"),

@@ -29,7 +29,8 @@ from agent.engines.store import SpeedStore
 from agent.errors import AgentError, ConfigError
 from agent.governor.limits import Rung
 from agent.governor.monitor import Monitor
-from agent.governor.sensors import HostSensor, Reading
+from agent.governor.sensors.base import Reading
+from agent.governor.sensors.board import board_sensors
 from agent.host.clock import is_synced
 from agent.host.loading import table_faults
 from agent.host.log import EventLog
@@ -135,7 +136,7 @@ class App:
         )
         self.control = Control(self.pipeline, self._ladder(), self._ask_reload, self.host.offer_decision)
         self.host.provide(self.control.commands())
-        self.monitor = Monitor({"host": HostSensor(), **self.host.sensors}, self._tick)
+        self.monitor = Monitor({**self.host.sensors, **board_sensors()}, self._tick)
         self.host.start()
         stack.callback(self._stop_host)
         self.monitor.start()
@@ -255,11 +256,16 @@ class App:
             node=self.config.node,
             at=time.time(),
             temperatures=reading.temperatures,
+            cooling=reading.cooling,
             gpu_load=reading.gpu_load,
+            gpu_mhz=reading.gpu_mhz,
             cpu_load=reading.cpu_load,
+            own_load=reading.own_load,
             memory=reading.memory,
             rss_bytes=reading.rss_bytes,
             power_w=reading.power_w,
+            rails=reading.rails,
+            fan_rpm=reading.fan_rpm,
             cameras={lane.name: camera_health(lane, now) for lane in self.lanes},
             latency_ms=percentiles(list(counts.latency_ms)),
             frame_age_ms=percentiles(list(counts.frame_age_ms)),

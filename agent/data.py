@@ -202,20 +202,48 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Temperature(msgspec.Struct, frozen=True, kw_only=True):
-    """One thermal zone, degrees Celsius; the trip points are None where the board names none."""
+    """One thermal zone, degrees Celsius; the trip points are None where the board names none.
+
+    ``limit``: where the governor keeps it below: the passive trip, or what the user set if that is stricter.
+    ``headroom`` and ``critical_headroom``: kelvin left to the limit and to the critical trip; ``slope``: kelvin a
+    second.
+    """
 
     celsius: float
     passive: float | None = None
     critical: float | None = None
+    limit: float | None = None
+    headroom: float | None = None
+    critical_headroom: float | None = None
+    slope: float | None = None
+
+
+class Cooling(msgspec.Struct, frozen=True, kw_only=True):
+    """A cooling device (a fan, or a clock that the kernel lowers): its state, 0 is off, and the highest."""
+
+    state: int
+    most: int
+
+
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the zone that is nearest its limit, in kelvin: ``headroom`` now, and ``steady_headroom`` in the long run if
+    all stays as it is; ``seconds_to_limit`` until the limit is reached, None when it is not. Negative: above the limit."""
+
+    zone: str
+    headroom: float
+    steady_headroom: float
+    seconds_to_limit: float | None = None
 
 
 class CameraHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """One camera. ``fps``: pictures inferred a second; ``frame_age_ms``: of its last dispatched frame."""
+    """One camera. ``fps``: pictures inferred a second; ``frame_age_ms``: of its last dispatched frame, and the 95th
+    percentile of those of the last seconds."""
 
     state: CameraState
     reason: str = ""
     fps: float = 0.0
     frame_age_ms: float | None = None
+    frame_age_p95_ms: float | None = None
     captured: int = 0
     inferred: int = 0
     dropped: int = 0
@@ -250,18 +278,29 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the node at one moment. Loads and memory are fractions 0..1, power is watts.
 
+    ``own_load``: this process's share of all cores; ``busy``: share of the last second in which an inference was under
+    way. ``outlook``: where the temperature is going; ``faults``: sensors that are not believed, and why.
     ``precision`` is the one in use; ``precisions`` says of each variant of the model what the accuracy gate says.
+    ``rung_seconds``: time spent in each rung of the ladder since the start.
     """
 
     v: int = SCHEMA_VERSION
     node: str
     at: float
     temperatures: dict[str, Temperature] = {}
+    cooling: dict[str, Cooling] = {}
+    outlook: Outlook | None = None
+    faults: dict[str, str] = {}
     gpu_load: float | None = None
+    gpu_mhz: float | None = None
     cpu_load: float | None = None
+    own_load: float | None = None
+    busy: float | None = None
     memory: float | None = None
     rss_bytes: int | None = None
     power_w: float | None = None
+    rails: dict[str, float] = {}
+    fan_rpm: float | None = None
     cameras: dict[str, CameraHealth] = {}
     latency_ms: dict[str, float] = {}
     frame_age_ms: dict[str, float] = {}
@@ -274,6 +313,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     precisions: dict[str, str] = {}
     rate: float | None = None
     reason: str = ""
+    rung_seconds: tuple[float, ...] = ()
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,14 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
-from agent.data import Temperature
 from agent.errors import in_words
-from agent.governor.sensors import Reading, Sensor
+from agent.governor.sensors.base import Reading, Sensor
 
 log = logging.getLogger(__name__)
+
+JOINED = ("temperatures", "cooling", "rails")
 
 
 class Monitor:
@@ -40,6 +42,8 @@ class Monitor:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout)
+        for name, sensor in self._sensors.items():
+            self._close(name, sensor)
 
     def read(self) -> Reading:
         """One reading of all sensors together; a sensor that fails is logged once and left out until it answers."""
@@ -52,6 +56,13 @@ class Monitor:
                 self._tell(name, in_words(error))
         self.latest = merge(readings)
         return self.latest
+
+    def _close(self, name: str, sensor: Sensor) -> None:
+        """A sensor that keeps something open has a ``close``."""
+        try:
+            getattr(sensor, "close", lambda: None)()
+        except Exception as error:  # noqa: BLE001 - a plugin's may raise anything
+            self._tell(name, in_words(error))
 
     def _tell(self, name: str, fault: str) -> None:
         if self._failing.get(name) != fault:
@@ -74,13 +85,14 @@ def _checked(reading: Reading) -> Reading:
 
 
 def merge(readings: list[Reading]) -> Reading:
-    """Readings as one: the first that has a value gives it, temperatures are joined."""
-    temperatures: dict[str, Temperature] = {}
+    """Readings as one: the first that has a value gives it, what goes by name is joined."""
+    joined: dict[str, dict[str, Any]] = {name: {} for name in JOINED}
     for reading in reversed(readings):
-        temperatures.update(reading.temperatures)
-    values = {
+        for name, values in joined.items():
+            values.update(getattr(reading, name))
+    firsts: dict[str, Any] = {
         name: next((value for reading in readings if (value := getattr(reading, name)) is not None), None)
         for name in Reading.__struct_fields__
-        if name != "temperatures"
+        if name not in JOINED
     }
-    return Reading(temperatures=temperatures, **values)
+    return msgspec.structs.replace(Reading(**firsts), **joined)

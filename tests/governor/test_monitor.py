@@ -11,7 +11,8 @@ from waiting import wait_until
 
 from agent.data import Temperature
 from agent.governor.monitor import Monitor, merge
-from agent.governor.sensors import HostSensor, Reading
+from agent.governor.sensors.base import Reading
+from agent.governor.sensors.host import HostSensor
 
 
 class Says:
