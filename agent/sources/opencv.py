@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agent.sources.pool import PixelPool
+
 QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 
 
@@ -64,6 +66,8 @@ class OpenCvSource:
 
     def __init__(self) -> None:
         self._device: cv2.VideoCapture | None = None
+        self._pool: PixelPool | None = None
+        self._shape: tuple[int, ...] = ()
 
     def connect(self, target: str, backend: int, parameters: Sequence[int] = ()) -> bool:
         """Open ``target``; False when OpenCV cannot. ``parameters``: pairs of property and value."""
@@ -83,12 +87,27 @@ class OpenCvSource:
         return self._device is not None and self._device.grab()
 
     def retrieve(self) -> Picture | None:
-        """The picture that was grabbed, in an array of its own; None when it cannot be decoded."""
+        """The picture that was grabbed, in an array that nothing is written to again while anybody has it.
+
+        None when it cannot be decoded.
+        """
         if self._device is None:
             return None
-        # No destination is passed: OpenCV then makes a new array each time, and never writes to it again.
-        ok, pixels = self._device.retrieve()
-        return Picture(as_bgr(pixels)) if ok and pixels is not None and pixels.size else None
+        # The first picture, and one of another size, comes in memory of OpenCV's; its like then in ours.
+        ok, pixels = self._device.retrieve(self._destination())
+        if not ok or pixels is None or not pixels.size:
+            return None
+        self._shape = pixels.shape
+        return Picture(as_bgr(pixels))
+
+    def _destination(self) -> NDArray[np.uint8] | None:
+        if not self._shape:
+            return None
+        if self._pool is None:
+            from agent.sources.pool import PixelPool
+
+            self._pool = PixelPool()
+        return self._pool.take(self._shape)
 
     def read(self) -> Picture | None:
         """The next picture that can be decoded; None at the end."""

@@ -32,8 +32,12 @@ def turned(pixels: NDArray[np.uint8], degrees: int) -> NDArray[np.uint8]:
 
 
 def read_only(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A contiguous view that cannot be made writable again; a copy where ``pixels`` is itself a view of something."""
-    owned = pixels if pixels.base is None and pixels.flags.c_contiguous else pixels.copy()
+    """A contiguous view that cannot be made writable again; a copy where ``pixels`` is itself a view of something.
+
+    Memory out of a PixelPool is the picture's own.
+    """
+    own = pixels.base is None or hasattr(pixels.base, "recycled")
+    owned = pixels if own and pixels.flags.c_contiguous else pixels.copy()
     owned.flags.writeable = False
     view: NDArray[np.uint8] = owned.view()
     return view
