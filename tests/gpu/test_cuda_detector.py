@@ -102,3 +102,24 @@ def test_detectors_that_come_and_go_leave_nothing_on_the_device(package: ModelPa
         left.append(device.memory()[0])
         device.close()
     assert max(left[1:]) - min(left[1:]) < 8 << 20
+
+
+def test_the_accuracy_is_the_cpus(package: ModelPackage, material: Path) -> None:
+    from agent.precision.accuracy import Truth
+
+    files = sorted((material / "images" / "coco" / "val").glob("*.jpg"))
+    truth = Truth(material / "images" / "coco" / "instances_val.json", package.labels)
+    figures = []
+    for detector in (
+        on_device(package, score=0.001, strict=False),
+        Detector(package, OnnxEngine(package.file_of(package.choose())), score=0.001),
+    ):
+        found = {}
+        for file in files:
+            pixels = np.asarray(cv2.imread(str(file)), np.uint8)
+            found[file.name] = detector.detect(frame(pixels))
+        detector.close()
+        figures.append(truth.score(found))
+    print(package.name, "mAP50-95, mAP50 on the device, on the CPU:", *(one[:2] for one in figures))
+    assert abs(figures[0].map50_95 - figures[1].map50_95) < 0.003
+    assert abs(figures[0].map50 - figures[1].map50) < 0.003
