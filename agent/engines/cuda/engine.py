@@ -147,7 +147,10 @@ class CudaEngine:
         self._open.clear()
         for slot in self._all:
             slot.close()
+        if self._work is not None:
+            self._work.kernels.close()
         self._locked.close()
+        self._shared = None
         self.network.close()
         self.device.close()
 

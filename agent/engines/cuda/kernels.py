@@ -49,8 +49,8 @@ class Kernels:
         self._device = device
         with device.guard("load the kernels"):
             self._module: Any = device.driver.module_from_buffer(code)
-            self._preprocess = self._module.get_function("preprocess")
-            self._candidates = self._module.get_function("candidates")
+            self._preprocess: Any = self._module.get_function("preprocess")
+            self._candidates: Any = self._module.get_function("candidates")
         self._preprocess.prepare(["P", "P", f"{FORMAT.itemsize}s"])
         self._candidates.prepare([f"{HEAD.itemsize}s", "P", "P", "i"])
 
@@ -64,3 +64,7 @@ class Kernels:
         grid = (-(-int(head["count"]) // CELLS), batch, 1)
         call = self._candidates.prepared_async_call
         call(grid, (CELLS, 1, 1), stream, head.tobytes(), counts, found, capacity)
+
+    def close(self) -> None:
+        """Unload them, while the device's context is there. Safe to call twice."""
+        self._module = self._preprocess = self._candidates = None

@@ -25,7 +25,7 @@ class OnnxNetwork:
     concurrent = False
 
     def __init__(self, device: Device, path: Path, *, strict_fp32: bool = False, optimisation: Any = "all") -> None:
-        self.stream = device.stream()
+        self.stream: Any = device.stream()
         options = {
             "device_id": "0",
             "user_compute_stream": str(int(self.stream.handle)),
@@ -54,6 +54,7 @@ class OnnxNetwork:
     def close(self) -> None:
         """Let the session go. Safe to call twice."""
         self._engine.close()
+        self.stream = None
 
     def _tried(self, batch: int) -> dict[str, tuple[int, ...]]:
         shape = (batch, *(side or 0 for side in self.input.shape[1:]))
@@ -104,4 +105,4 @@ class OnnxBinding:
 
     def close(self) -> None:
         """Safe to call twice."""
-        self._binding = None
+        self._binding = self._session = None

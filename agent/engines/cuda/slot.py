@@ -163,6 +163,8 @@ class Slot:
         self._pictures.close()
         while self._parts:
             self._parts.pop().free()
+        # pycuda frees these when they are forgotten, and only while their context is there.
+        self._done = self.stream = self._work = None
 
     # what a graph is made of
 
