@@ -49,14 +49,16 @@ class Told(NamedTuple):
 
 class Gaps(NamedTuple):
     """Between two frames told, milliseconds; and of how many gaps. ``over``: how many were longer than the clip's usual
-    interval and an inference; ``over_own``: than the time between these two pictures of the clip, as they came, and
-    the second one's inference. A loaded machine delays pictures by itself."""
+    interval and a usual inference; ``over_own``: than the time between these two pictures of the clip, as they came,
+    and the second one's inference, as long as it took; ``excess``: by how much the worst of those. A loaded machine
+    delays pictures and inferences by itself."""
 
     gaps: int
     median: float
     longest: float
     over: int
     over_own: int
+    excess: float
 
 
 @contextmanager
@@ -128,17 +130,21 @@ def configuration(clip: Path, package: Path, state: Path, threads: int | None) -
     )
 
 
-def gaps(rows: Sequence[Told], bound: float) -> Gaps:
+def gaps(rows: Sequence[Told], bound: float) -> dict[str, float] | None:
+    """See Gaps; None where there are none."""
     pairs = list(itertools.pairwise(rows))
+    if not pairs:
+        return None
     apart = [two.at - one.at for one, two in pairs]
-    own = [two.captured - one.captured + two.seconds for one, two in pairs]
+    excess = [gap - (two.captured - one.captured + two.seconds) for gap, (one, two) in zip(apart, pairs, strict=True)]
     return Gaps(
         len(apart),
         round(statistics.median(apart) * 1e3, 1),
         round(max(apart) * 1e3, 1),
         sum(gap > bound for gap in apart),
-        sum(gap > longest for gap, longest in zip(apart, own, strict=True)),
-    )
+        sum(over > 0 for over in excess),
+        round(max(0.0, *excess) * 1e3, 1),
+    )._asdict()
 
 
 def run(clip: Path, package: Path, switches: int, threads: int | None, folder: Path) -> dict[str, Any]:
@@ -174,9 +180,10 @@ def report(rows: Sequence[Told], memory: Sequence[int], counts: dict[str, int]) 
         "frames": {**counts, "told": len(rows), "in order": [row.seq for row in rows] == list(range(len(rows)))},
         "interval_ms": round(interval * 1e3, 1),
         "inference_ms": {name: round(statistics.median(times) * 1e3, 1) for name, times in slowest.items() if times},
+        "longest_inference_ms": {name: round(max(times) * 1e3, 1) for name, times in slowest.items() if times},
         "bound_ms": round(bound * 1e3, 1),
-        "gaps_while_switching_ms": gaps(rows[: last + 1], bound)._asdict(),
-        "gaps_without_ms": gaps(rows[last:], bound)._asdict() if len(rows) - last > 2 else None,
+        "gaps_while_switching_ms": gaps(rows[: last + 1], bound),
+        "gaps_without_ms": gaps(rows[last:], bound),
         "longest_interval_of_the_clip_ms": round(
             max(two.captured - one.captured for one, two in itertools.pairwise(rows)) * 1e3, 1
         ),
