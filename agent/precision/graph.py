@@ -43,6 +43,13 @@ class Graph(NamedTuple):
     weighted: tuple[Weighted, ...]
 
     @property
+    def input_dtype(self) -> str:
+        """Of the picture: numpy's name."""
+        from onnx import helper
+
+        return str(helper.tensor_dtype_to_np_dtype(self.proto.graph.input[0].type.tensor_type.elem_type).name)
+
+    @property
     def macs(self) -> int:
         """All multiply-accumulates of one picture."""
         return sum(node.macs for node in self.weighted)
@@ -51,8 +58,8 @@ class Graph(NamedTuple):
 def load_graph(path: Path, input_shape: tuple[int, ...]) -> Graph:
     """Read a graph, name its nodes, raise its opset to 13 where it is older, work out the shapes.
 
-    ``input_shape``: of one picture, ``(1, 3, H, W)``. Raises ModelError without the onnx package and for what is no
-    graph, or one of int8 already.
+    ``input_shape``: of one picture, ``(1, 3, H, W)`` or ``(1, H, W, 3)``. Raises ModelError without the onnx package
+    and for what is no graph, or one of int8 already.
     """
     onnx = require_onnx(path)
     try:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from agent.precision.activations import Pictures
     from agent.precision.graph import Graph
 
+FLOAT = 1
+"""ONNX's number for float32, part of the format."""
 LARGEST = 65504.0
 MARGIN = 0.5
 """Of float16's largest number, the part that an activation of the calibration pictures may reach: others are larger."""
@@ -42,7 +44,17 @@ def halved(graph: Graph, kept: Iterable[str] = ()) -> Any:
     model.CopyFrom(graph.proto)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of every weight below float16's smallest, which rounds to that
-        return convert_float_to_float16(model, keep_io_types=True, node_block_list=list(kept))
+        floats = {*kept, *_casts_to_float(model)}
+        return convert_float_to_float16(model, keep_io_types=True, node_block_list=sorted(floats))
+
+
+def _casts_to_float(model: Any) -> list[str]:
+    """A Cast says itself that it makes float32, which the converter leaves so; what follows casts again."""
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Cast" and any(one.name == "to" and one.i == FLOAT for one in node.attribute)
+    ]
 
 
 def overflowing(graph: Graph, pictures: Pictures) -> list[Kept]:

@@ -136,7 +136,8 @@ class _Preparation:
         self.package, self.wishes, self.calibration, self.say, self.steps = package, wishes, calibration, say, steps
         self.origin = _fp32_of(package)
         width, height = package.input.size
-        graph = load_graph(package.file_of(self.origin), (1, 3, height, width))
+        shape = (1, height, width, 3) if package.input.layout == "nhwc" else (1, 3, height, width)
+        graph = load_graph(package.file_of(self.origin), shape)
         self.graph = pruned(graph) if wishes.sparse else graph
         key = [self.origin.sha256, calibration.digest, msgspec.json.encode(wishes).decode(), package.family]
         self.journal = Journal(package.folder / WORK, hashlib.sha256("\n".join(key).encode()).hexdigest())
@@ -222,7 +223,7 @@ class _Preparation:
         return self._reference
 
     def _inputs(self) -> Iterator[NDArray[np.generic]]:
-        return inputs(self.package, self.calibration.frames)
+        return inputs(self.package, self.calibration.frames, self.graph.input_dtype)
 
     def _runs(self, made: Made) -> bool:
         """Whether it runs at any level of optimisation; notes the level, and what failed above it."""

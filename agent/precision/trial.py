@@ -88,9 +88,10 @@ def detections_of(package: ModelPackage, model: Any, frames: Sequence[Frame], sc
         return detections(package, file, frames, score=score, level=runs_at(package, file).level)
 
 
-def inputs(package: ModelPackage, frames: Sequence[Frame]) -> Iterator[NDArray[np.generic]]:
-    """The pictures as the network's input, float32 ``[1, 3, H, W]``, one after the other in one buffer."""
-    preprocessor = Preprocessor(package.input)
+def inputs(package: ModelPackage, frames: Sequence[Frame], dtype: str = "float32") -> Iterator[NDArray[np.generic]]:
+    """The pictures as the network's input, ``[1, 3, H, W]`` or as the package's layout has it, one after the other in
+    one buffer."""
+    preprocessor = Preprocessor(package.input, dtype=dtype)
     for frame in frames:
         preprocessor.fill(0, frame.pixels)
         yield preprocessor.buffer

@@ -86,6 +86,10 @@ def test_the_search_finds_an_int8_variant_that_loses_little_and_fp16_loses_nothi
     biases = onnx.load(str(package.folder / load_package(package.folder).choose("int8").file)).graph
     whole = {tensor.name for tensor in biases.initializer if tensor.data_type == onnx.TensorProto.INT32}
     assert not whole, "biases stay unquantised: TensorRT refuses int32"
+    from tensorrt_parser import parse  # skips where TensorRT-RTX has no wheels, after all of the above
+
+    for variant in load_package(package.folder).variant:
+        assert parse(onnx.load(str(package.folder / variant.file))).errors == (), variant.precision
 
 
 def test_the_same_pictures_give_the_same_bytes(desk: Path, material: Path, tmp_path: Path) -> None:
@@ -326,3 +330,53 @@ def test_evaluate_measures_a_variant_against_fp32_in_the_same_run_and_tells_the_
     nowhere = edgewarden("model", "evaluate", desk, "--data", images / "val", "--pictures", "1", "--device", "cuda")
     assert nowhere.returncode == 1
     assert "was built without CUDAExecutionProvider" in nowhere.stderr
+
+
+def channels_last_detector(path: Path) -> Path:
+    """uint8 [1, 48, 64, 3] to an SSD's outputs: a convolution over the whole picture is one box's score."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.random.default_rng(1).normal(0, 0.001, (1, 3, 48, 64)).astype(np.float32)
+    boxes = np.array([[[0.25, 0.25, 0.75, 0.5], [0, 0, 1, 1]]], np.float32)
+    constants = {"boxes": boxes, "classes": np.array([[2, 1]], np.float32), "number": np.array([2], np.float32)}
+    constants |= {"w": weights, "shape": np.array([1, 1]), "half": np.array([[0.75]], np.float32)}
+    pairs = (("boxes", "detection_boxes"), ("classes", "detection_classes"), ("number", "num_detections"))
+    nodes = [
+        helper.make_node("Cast", ["input_tensor"], ["whole"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["whole"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "w"], ["level"]),
+        helper.make_node("Reshape", ["level", "shape"], ["flat"]),
+        helper.make_node("Sigmoid", ["flat"], ["first"]),
+        helper.make_node("Concat", ["first", "half"], ["detection_scores"], axis=1),
+        *(helper.make_node("Identity", [name], [output]) for name, output in pairs),
+    ]
+    shapes = {"detection_boxes": [1, 2, 4], "detection_scores": [1, 2], "detection_classes": [1, 2]}
+    graph = helper.make_graph(
+        nodes,
+        "ssd",
+        [helper.make_tensor_value_info("input_tensor", TensorProto.UINT8, [1, 48, 64, 3])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (shapes | {"num_detections": [1]}).items()
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=9), str(path))
+    return path
+
+
+def test_a_graph_that_takes_bytes_with_the_channels_last_is_prepared_too(material: Path, tmp_path: Path) -> None:
+    path = channels_last_detector(tmp_path / "ssd.onnx")
+    package = add_model(path, Wishes(name="ssd", labels="cup,phone"), tmp_path, OnnxEngine, replace=False).package
+    assert package.input.layout == "nhwc"
+    done = edgewarden(
+        "model", "prepare", package.folder, "--calibrate", material / "images" / "coco" / "val", "--pictures", "4",
+        "--json", "--force",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {row["precision"]: row for row in json.loads(done.stdout)["variants"]}
+    assert set(rows) == {"fp32", "fp16", "int8"}, done.stderr
+    assert rows["int8"]["share"] == 1.0
+    made = load_package(package.folder)
+    for precision in rows:
+        assert runs_at(made, made.file_of(made.choose(precision))).level == "all"

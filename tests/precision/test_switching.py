@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -54,11 +55,13 @@ def test_no_frame_of_a_clip_is_lost_to_a_change_of_precision_and_health_tells_th
         arguments, limit = app.control.commands()["limit"]
         rung = asked = 0
         # From another thread, whenever a frame was told, as the governor and a command over MQTT do.
-        while told_of.wait(60) and not app.lanes[0].capture.ended:
-            told_of.clear()
-            rung = 1 - rung
-            limit(arguments(rung=rung))
-            asked += 1
+        deadline = time.monotonic() + 60
+        while not app.lanes[0].capture.ended and time.monotonic() < deadline:
+            if told_of.wait(0.1):
+                told_of.clear()
+                rung = 1 - rung
+                limit(arguments(rung=rung))
+                asked += 1
         app.wait(60)
         assert app.problem() is None
         health = app.health(app.monitor.latest)

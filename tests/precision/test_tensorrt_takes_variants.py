@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from tensorrt_parser import built, parse, trt
 
 from agent.detection.add import Wishes, add_model
 from agent.engines.onnx import OnnxEngine
@@ -21,51 +22,7 @@ from agent.precision.quantise import quantised, share_of
 from agent.precision.sparsity import pruned
 from agent.precision.trial import inputs
 
-trt = pytest.importorskip("tensorrt_rtx_bindings", reason="TensorRT-RTX's wheels exist for x86-64 Linux alone")
-
 MODELS = ("yolox_nano_416", "nanodet_m_320")
-
-
-class Log(trt.ILogger):  # type: ignore[misc,name-defined]
-    """What TensorRT says, from warnings up."""
-
-    def __init__(self) -> None:
-        trt.ILogger.__init__(self)
-        self.lines: list[str] = []
-
-    def log(self, severity: Any, message: str) -> None:
-        if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR, trt.ILogger.WARNING):
-            self.lines.append(message)
-
-
-class Parsed(NamedTuple):
-    """A network, strongly typed, and all that it needs alive; or the parser's errors."""
-
-    log: Log
-    builder: Any
-    network: Any
-    errors: tuple[str, ...]
-
-
-def parse(model: Any) -> Parsed:
-    log = Log()
-    builder = trt.Builder(log)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
-    if parser.parse(model.SerializeToString()):
-        return Parsed(log, builder, network, ())
-    return Parsed(log, builder, network, tuple(str(parser.get_error(index)) for index in range(parser.num_errors)))
-
-
-def built(parsed: Parsed) -> bytes:
-    """The plan for Ampere and Ada, which need not be here: compute capabilities 8.6 and 8.9."""
-    config = parsed.builder.create_builder_config()
-    config.num_compute_capabilities = 2
-    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
-    config.set_compute_capability(trt.ComputeCapability.SM89, 1)
-    plan = parsed.builder.build_serialized_network(parsed.network, config)
-    assert plan is not None, parsed.log.lines
-    return bytes(plan)
 
 
 @pytest.fixture(scope="module", params=MODELS)
