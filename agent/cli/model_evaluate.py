@@ -78,7 +78,7 @@ def _by_truth(
     plot: Path | None,
     open_engine: OpenEngine,
 ) -> list[dict[str, Any]]:
-    from agent.cli.model_prepare import Teller, truth_judge
+    from agent.cli.model_prepare import Teller, rounded, truth_judge
 
     judge = truth_judge(package, annotations, images, Teller().steps, open_engine)
     rows: list[dict[str, Any]] = []
@@ -91,15 +91,15 @@ def _by_truth(
         rows.append(
             {
                 "precision": variant.precision,
-                "map50_95": round(accuracy.map50_95, 4),
-                "map50": round(accuracy.map50, 4),
-                "by_class": {name: round(value, 4) for name, value in accuracy.by_class.items()},
+                "map50_95": rounded(accuracy.map50_95),
+                "map50": rounded(accuracy.map50),
+                "by_class": {name: rounded(value) for name, value in accuracy.by_class.items()},
                 "pictures": len(found[variant.precision]),
             }
         )
     base = next((row["map50_95"] for row in rows if row["precision"] == "fp32"), None)
     for row in rows:
-        row["loss"] = None if base is None else round(base - row["map50_95"], 4)
+        row["loss"] = None if base is None else rounded(base - row["map50_95"])
     if plot is not None:
         _plot(plot, package, curves, found)
     return rows
@@ -151,7 +151,7 @@ def _pairs(first: Detections, second: Detections) -> list[tuple[float, float]]:
 def _by_agreement(
     package: ModelPackage, chosen: Sequence[Variant], data: str, pictures: int, open_engine: OpenEngine
 ) -> list[dict[str, Any]]:
-    from agent.cli.model_prepare import Teller
+    from agent.cli.model_prepare import Teller, rounded
     from agent.precision.calibration import sample
     from agent.precision.judging import AgreementJudge
 
@@ -162,8 +162,8 @@ def _by_agreement(
     for variant in chosen:
         figures = judge.figures(package.file_of(variant), variant.optimisation or "all")
         values = {"f1": figures.f1, "score_difference": figures.score_difference, "loss": figures.loss}
-        rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
-        rows.append({"precision": variant.precision, **rounded, "pictures": len(frames)})
+        told = {name: rounded(value) for name, value in values.items()}
+        rows.append({"precision": variant.precision, **told, "pictures": len(frames)})
     return rows
 
 

@@ -198,12 +198,11 @@ def _show(report: Report, wishes: Wishes, as_json: bool) -> None:
 def _row(made: Any) -> dict[str, Any]:
     figures = made.figures
     values = {name: getattr(figures, name, None) for name in ("map50_95", "map50", "f1", "score_difference", "loss")}
-    rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
     return {
         "precision": made.precision,
         "usable": made.usable,
         "reason": made.reason,
-        **rounded,
+        **{name: rounded(value) for name, value in values.items()},
         "share": made.share,
         "ms": round(made.seconds * 1e3, 2),
         "speedup": round(made.speedup, 3),
@@ -211,3 +210,8 @@ def _row(made: Any) -> dict[str, Any]:
         "how": made.how,
         "notes": made.notes,
     }
+
+
+def rounded(value: float | None) -> float | None:
+    """A figure to four digits, and nothing below zero where that is nothing."""
+    return None if value is None else round(value, 4) + 0.0

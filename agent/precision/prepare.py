@@ -32,6 +32,7 @@ from agent.precision.search import Candidate, Measured, Trial
 from agent.precision.sparsity import pruned
 from agent.precision.speed import measure
 from agent.precision.trial import detections, detections_of, inputs, runs_at
+from agent.precision.usable import MEASURE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,7 +103,7 @@ def prepare(
     work = _Preparation(package, wishes, calibration, say, steps)
     made, tried = work.variants()
     fp32 = Made(
-        precision="fp32", file=str(package.file_of(work.origin)), how="as given", usable=True, reason="the measure"
+        precision="fp32", file=str(package.file_of(work.origin)), how="as given", usable=True, reason=MEASURE.reason
     )
     every = [fp32, *made]
     for one in every:
