@@ -157,7 +157,7 @@ class _Preparation:
             made.append(self._half())
         if "int8" in self.wishes.precisions:
             tried = self._candidates()
-            chosen = [search.best_int8(tried), search.best_mixed(tried) if self.wishes.keep_float == "auto" else None]
+            chosen = [search.best_int8(tried), search.best_mixed(tried)]
             made += [self._int8(candidate) for candidate in chosen if candidate is not None]
         return [one for one in made if self._runs(one)], tried
 
@@ -178,6 +178,9 @@ class _Preparation:
         return Made(precision="fp16", file=str(file), how=f"float16, {len(kept)} node(s) float32", notes=notes)
 
     def _candidates(self) -> list[Candidate]:
+        if not self.graph.weighted:
+            self.say("int8: left out: nothing in this graph multiplies by constant weights")
+            return []
         methods = self._quantizer.methods if self.wishes.calibrator == "auto" else (self.wishes.calibrator,)
         measure = partial(self._measure, self._quantizer, pictures=None)
         if self.wishes.keep_float == "none":
@@ -218,7 +221,10 @@ class _Preparation:
         return Measured(disagreement(self._fp32_detections()[:pictures], found), share_in_int8(self.graph, model))
 
     def _fp32_detections(self) -> list[Detections]:
-        if self._reference is None:
+        if self._reference is None and self.wishes.sparse:
+            # What pruning costs is lost whichever nodes stay float: the search is for what int8 adds to that.
+            self._reference = detections_of(self.package, self.graph.proto, self.calibration.frames, SEARCH_SCORE)
+        elif self._reference is None:
             file = self.package.file_of(self.origin)
             self._reference = detections(self.package, file, self.calibration.frames, score=SEARCH_SCORE)
         return self._reference

@@ -81,7 +81,7 @@ def best_int8(tried: Sequence[Candidate]) -> Candidate | None:
 
 def best_mixed(tried: Sequence[Candidate]) -> Candidate | None:
     """The candidate below the share of int8 that disagrees least."""
-    mixed = [one for one in tried if one.share < LEAST_INT8_SHARE and one.disagreement < NEVER]
+    mixed = [one for one in tried if LEAST_SHARE <= one.share < LEAST_INT8_SHARE and one.disagreement < NEVER]
     return min(mixed, key=lambda one: (one.disagreement, -one.share), default=None)
 
 

@@ -6,20 +6,23 @@ A graph that loads and then fails at full optimisation is tried again at lower l
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.detection.decoders.registry import BUILT_IN
 from agent.detection.detector import Detector
 from agent.detection.preprocess import Preprocessor
 from agent.engines.onnx import OnnxEngine, Optimisation
 from agent.errors import AgentError, EngineError
+from agent.host.extensions import extensions
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from agent.data import Detections, Frame
+    from agent.detection.decoders.base import Decoder
     from agent.detection.model import ModelPackage
     from agent.engines.base import Engine
 
@@ -107,9 +110,14 @@ def open_detector(
     """The package's detector on that graph, warm. Raises ModelError, EngineError."""
     engine = open_engine(file, level)
     try:
-        detector = Detector(package, engine, score=score, iou=0.65)
+        detector = Detector(package, engine, score=score, iou=0.65, decoders=_of_plugins(package.family))
         detector.warm_up()
     except BaseException:
         engine.close()
         raise
     return detector
+
+
+def _of_plugins(family: str) -> Mapping[str, type[Decoder]]:
+    """The families that plugins bring, where one of them is needed."""
+    return {} if family in BUILT_IN else extensions().decoders

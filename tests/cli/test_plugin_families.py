@@ -85,6 +85,15 @@ def test_a_family_of_a_plugin_can_be_added_inspected_and_used(tmp_path: Path, mo
     assert done.exit_code == 0, done.output
     (line,) = (out / "detections.jsonl").read_text().splitlines()
     assert [found["label"] for found in json.loads(line)["detections"]] == ["phone"]
+    monkeypatch.setenv("EDGEWARDEN_CACHE", str(tmp_path / "cache"))
+    three = str(tmp_path / "models" / "three")
+    made = runner.invoke(model, ["prepare", three, "--calibrate", str(picture), "--evaluate", str(picture), "--json"])
+    assert made.exit_code == 0, made.output
+    told = [row["precision"] for row in json.loads(made.stdout)["variants"]]
+    assert told == ["fp32", "fp16"]
+    assert "int8: left out: nothing in this graph multiplies" in made.stderr
+    judged = runner.invoke(model, ["evaluate", three, "--data", str(picture), "--json"])
+    assert [row["f1"] for row in json.loads(judged.stdout)["variants"]] == [1.0, 1.0]
 
 
 def test_a_plugin_that_fails_is_told_and_the_others_count(caplog: pytest.LogCaptureFixture) -> None:

@@ -380,3 +380,26 @@ def test_a_graph_that_takes_bytes_with_the_channels_last_is_prepared_too(materia
     made = load_package(package.folder)
     for precision in rows:
         assert runs_at(made, made.file_of(made.choose(precision))).level == "all"
+
+
+def test_pruned_weights_are_an_experiment_behind_the_same_gate(desk: Path, material: Path) -> None:
+    done = edgewarden(
+        "model", "prepare", desk, "--sparse", "--naive", "--pictures", "4", "--json",
+        "--calibrate", material / "images" / "coco" / "val",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {row["precision"]: row for row in json.loads(done.stdout)["variants"]}
+    package = load_package(desk)
+    for precision in ("fp16", "int8"):
+        variant = package.choose(precision)
+        assert (variant.sparse, variant.verdict) == (True, rows[precision]["reason"])
+    assert package.choose("fp32").sparse is None
+    weights = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(str(package.file_of(package.choose("int8")))).graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) == 4 and tensor.dims[1] % 4 == 0
+    ]
+    assert weights
+    for weight in weights:
+        fours = weight.transpose(0, 2, 3, 1).reshape(-1, 4)
+        assert ((fours != 0).sum(axis=1) <= 2).all(), "two of four are zero along the input channels"
