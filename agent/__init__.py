@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agent.config import load_config as load_config
     from agent.data import Box as Box
     from agent.data import Crossing as Crossing
     from agent.data import Decision as Decision
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agent.errors import AgentError as AgentError
     from agent.errors import ConfigError as ConfigError
     from agent.errors import EngineError as EngineError
+    from agent.errors import MissingError as MissingError
     from agent.errors import ModelError as ModelError
     from agent.errors import PluginError as PluginError
     from agent.errors import SourceError as SourceError
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from agent.sources.base import Source as Source
 
 _HOMES = {
+    "agent.config": ("load_config",),
     "agent.data": ("Box", "Crossing", "Decision", "Detections", "Event", "Frame", "Health", "Track", "to_json"),
     "agent.detection.decoders.base": ("Candidates", "Decoder"),
     "agent.detection.text": ("TextMask", "draw_mask", "text_mask"),
@@ -45,6 +48,7 @@ _HOMES = {
         "AgentError",
         "ConfigError",
         "EngineError",
+        "MissingError",
         "ModelError",
         "PluginError",
         "SourceError",

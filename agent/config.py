@@ -255,6 +255,10 @@ def load(path: Path) -> Config:
     return parse(text, str(path))
 
 
+load_config = load
+"""The name by which commands of plugins import it from ``agent``."""
+
+
 def parse(text: str, origin: str = "agent.toml") -> Config:
     """Check the text of a configuration. ``origin`` begins each fault's line."""
     try:

@@ -18,7 +18,7 @@ import msgspec
 
 from agent.control import CameraArgs, LimitArgs, NoArgs
 from agent.data import SCHEMA_VERSION, Box, Detections, Event, Health
-from plugins.alert.rules import AlertMessage
+from plugins.alert.message import AlertMessage
 from plugins.mqtt.commands import Id
 from plugins.mqtt.config import SnapshotArgs
 from plugins.mqtt.occupancy import Occupancy

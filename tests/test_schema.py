@@ -91,7 +91,7 @@ def test_the_page_for_subscribers_names_every_schema() -> None:
 
 
 def test_an_alert_and_an_occupancy_are_valid() -> None:
-    from plugins.alert.rules import AlertMessage
+    from plugins.alert.message import AlertMessage
     from plugins.mqtt.occupancy import Occupancy
 
     alert = AlertMessage(

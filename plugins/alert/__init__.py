@@ -1,4 +1,4 @@
-"""The alert plugin: rules that turn events into alerts, told by log, MQTT and webhook. Only the hooks stand here."""
+"""The alert plugin: rules that turn events into alerts, told to a log and to people. Only the hooks stand here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from plugins.alert.config import AlertConfig
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from agent import Agent, Event, Frame
+    from agent import Agent, Event, Frame, Health
     from plugins.alert.desk import Desk
 
 
@@ -40,6 +40,11 @@ class Alert:
 
             raise PluginError("alert: not started")
         return self._desk.event(event)
+
+    @hookimpl
+    def on_health(self, health: Health) -> None:
+        if self._desk is not None:
+            self._desk.health(health)
 
     def _close(self) -> None:
         desk, self._desk = self._desk, None

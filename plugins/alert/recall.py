@@ -1,36 +1,39 @@
-"""The rules' memory on disk: one small JSON file, replaced whole."""
+"""What the plugin remembers, on disk: small JSON files, each replaced whole."""
 
 from __future__ import annotations
 
 import logging
 import os
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 
-from plugins.alert.rules import Memory
-
 log = logging.getLogger(__name__)
 
+S = TypeVar("S", bound=msgspec.Struct)
 
-class Recall:
-    """``load`` and ``save``. A file that cannot be read is named and begun anew: the worst is one alert twice."""
 
-    def __init__(self, path: Path) -> None:
+class Recall(Generic[S]):
+    """``load`` and ``save`` of one struct. A file that cannot be read is named and begun anew: the worst is one alert
+    twice."""
+
+    def __init__(self, path: Path, kind: type[S]) -> None:
         self._path = path
+        self._kind = kind
         self._complained = False
 
-    def load(self) -> Memory:
+    def load(self) -> S:
         """What was saved; nothing when there is no file or it is damaged."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=Memory)
+            return msgspec.json.decode(self._path.read_bytes(), type=self._kind)
         except FileNotFoundError:
-            return Memory()
+            return self._kind()
         except (OSError, msgspec.DecodeError) as error:
             log.warning("alert: %s cannot be read (%s); cooldowns and open alerts begin anew", self._path, error)
-            return Memory()
+            return self._kind()
 
-    def save(self, memory: Memory) -> bool:
+    def save(self, memory: S) -> bool:
         """Write; whether it worked. A full disk costs the memory of a restart, never an alert."""
         temporary = self._path.with_suffix(".tmp")
         try:

@@ -6,13 +6,13 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from broker import Mosquitto, Subscriber
+from receiver import Receiver, receiving
 from waiting import wait_until
 
 from agent import Health, PluginError
@@ -23,64 +23,13 @@ from plugins.alert import Alert
 from plugins.mqtt import Mqtt
 
 HEALTH = Health(node="gate", at=0.0)
-RULE = {"name": "people", "labels": ["person"], "cooldown": 0}
-
-
-class Receiver(ThreadingHTTPServer):
-    """Keeps what is POSTed; answers with ``status``, a 3xx points to ``elsewhere``."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status = 204
-        self.elsewhere = ""
-        self.tries = 0
-        self.taken: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/hook?key=secret-key"
-
-    @property
-    def told(self) -> list[tuple[str, str]]:
-        return [(alert["id"], alert["state"]) for alert in self.taken]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.tries += 1
-        if self.server.status < 300:
-            self.server.headers.append(dict(self.headers))
-            self.server.taken.append(body)
-        self.send_response(self.server.status)
-        if self.server.elsewhere:
-            self.send_header("Location", self.server.elsewhere)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        self.server.tries += 1000
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, format: str, *_args: Any) -> None:
-        del format
+RULE = {"name": "people", "labels": ["person"], "cooldown": 0, "group": 0, "rate": 1000}
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join(10)
-    server.server_close()
+    with receiving() as server:
+        yield server
 
 
 def _harness(tmp_path: Path, **keys: Any) -> PluginHarness:
@@ -145,7 +94,7 @@ def test_alerts_that_wait_survive_a_restart_and_then_say_late(tmp_path: Path, re
 
 
 def test_a_cooldown_outlives_a_restart(tmp_path: Path, receiver: Receiver) -> None:
-    table = {"rule": [{"name": "r", "cooldown": 1000}], "mqtt": False, "webhook": {"url": receiver.url}}
+    table = {"rule": [{"name": "r", "cooldown": 1000, "group": 0}], "mqtt": False, "webhook": {"url": receiver.url}}
     with PluginHarness(Alert, table, state_dir=tmp_path) as harness:
         first = make_event()
         harness.send(first)
@@ -267,5 +216,6 @@ def test_alerts_reach_a_subscriber_through_the_mqtt_plugin_before_the_daemon_has
         host.stop(10)
         log.close()
         told = [json.loads(message.payload) for message in subscriber.wait_for(40)]
-    assert [(alert["id"], alert["seq"]) for alert in told] == [(event.id, event.seq) for event in events]
+    states = {"start": "raised", "end": "resolved"}
+    assert [(alert["id"], alert["state"]) for alert in told] == [(event.id, states[event.kind]) for event in events]
     assert not any(alert["late"] for alert in told)

@@ -1,0 +1,41 @@
+"""The sinks of a configuration, by name: each a call that delivers one alert, or raises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any
+
+from agent import PluginError, to_json
+from plugins.alert.config import AlertConfig
+from plugins.alert.message import AlertMessage
+from plugins.alert.notifier import Notifier
+from plugins.alert.webhook import Poster
+
+COMMAND_TIMEOUT = 10.0
+TOPIC = "alerts"
+
+Deliver = Callable[[AlertMessage], None]
+Ask = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
+
+
+def remote_sinks(config: AlertConfig, ask: Ask) -> dict[str, Deliver]:
+    """All but the log. ``ask``: the agent's ``command``, by which the mqtt plugin is asked to publish."""
+    sinks: dict[str, Deliver] = {"mqtt": Publication(ask)} if config.mqtt else {}
+    sinks |= {webhook.name: Poster(webhook) for webhook in config.webhooks()}
+    return sinks | {apprise.name: Notifier(apprise) for apprise in config.apprises()}
+
+
+class Publication:
+    """On the topic ``alerts``, by the command ``mqtt.publish``, whoever owns it."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+
+    def __call__(self, alert: AlertMessage) -> None:
+        args = {"topic": TOPIC, "payload": to_json(alert).decode(), "qos": 1, "retain": False}
+        try:
+            self._ask("mqtt.publish", args).result(COMMAND_TIMEOUT)
+        except FutureTimeout:
+            raise PluginError(f"the mqtt plugin did not answer in {COMMAND_TIMEOUT:g} s") from None
