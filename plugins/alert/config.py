@@ -23,6 +23,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     labels: tuple[Text, ...] = ()
     cameras: tuple[Text, ...] = ()
     zones: tuple[Text, ...] = ()
+    lines: tuple[Text, ...] = ()
+    signs: tuple[Literal["loitering", "left_behind", "removed"], ...] = ()
     min_score: Annotated[float, Meta(ge=0, le=1)] = 0.5
     dwell: Seconds = 0.0
     count: Annotated[int, Meta(ge=1, le=1000)] = 1

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import Event
+from agent import Crossing, Event
 from agent.testing import make_event
 from plugins.alert.config import AlertConfig, Rule, Webhook
 from plugins.alert.courier import delay_after
@@ -79,6 +79,11 @@ def test_a_rule_without_conditions_is_about_every_event_of_its_score() -> None:
         ({"labels": ("person",), "cameras": ("gate",)}, False),
         ({"zones": ("yard", "drive")}, True),
         ({"zones": ("drive",)}, False),
+        ({"lines": ("drive",)}, True),
+        ({"lines": ("drive:in", "street:out")}, True),
+        ({"lines": ("drive:out",)}, False),
+        ({"signs": ("loitering",)}, True),
+        ({"signs": ("left_behind", "removed")}, False),
         ({"min_score": 0.8}, True),
         ({"min_score": 0.81}, False),
         ({"hours": ("08:00-12:00", "11:30-13:00")}, True),
@@ -88,7 +93,9 @@ def test_a_rule_without_conditions_is_about_every_event_of_its_score() -> None:
     ],
 )
 def test_every_condition_of_a_rule_must_hold(keys: dict[str, Any], hit: bool) -> None:
-    assert bool(Scene(Rule(name="r", **keys)).event(0, zones=("yard",)).told) is hit
+    crossing = Crossing(line="drive", direction="in", at=NOON)
+    scene = Scene(Rule(name="r", **keys)).event(0, zones=("yard",), crossings=(crossing,), loitering=("yard",))
+    assert bool(scene.told) is hit
 
 
 def test_an_update_raises_what_the_start_did_not_and_only_once() -> None:
@@ -131,6 +138,18 @@ def test_a_dwell_is_reached_without_a_further_word_but_not_while_the_camera_is_g
     assert scene.told == []
     assert scene.tick(11, cameras={"gate"}).told == []
     assert scene.tick(11).told == ["a raised"]
+
+
+def test_a_dwell_is_the_events_own_where_it_tells_one_but_of_this_visit_alone() -> None:
+    scene = Scene(Rule(name="r", dwell=10.0, zones=("yard",))).event(0, zones=("street",))
+    scene.event(20, kind="update", zones=("yard",), dwell={"yard": 0.8})
+    assert scene.tick(29).told == []
+    assert scene.tick(29.3).told == ["a raised"]
+    scene.event(30, kind="update", zones=(), dwell={"yard": 0.9}).event(
+        100, kind="update", zones=("yard",), dwell={"yard": 1.5}
+    )
+    assert scene.tick(109).told == ["a raised", "a resolved"]
+    assert scene.tick(109.4).told == ["a raised", "a resolved", "a raised"]
 
 
 def test_a_dwell_counts_from_entering_the_zone() -> None:
