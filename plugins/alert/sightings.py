@@ -15,7 +15,8 @@ LATE_AFTER = 5.0
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):
     """One event as last told. ``zones``: where it is, and since when (UNIX seconds, by the event's clock). ``dwelt``:
-    seconds in each zone, over all visits. ``lines``: those that it crossed, each with and without the direction. ``signs``: what is remarkable about it.
+    seconds in each zone, over all visits. ``lines``: those that it crossed, each with and without
+    the direction. ``signs``: what is remarkable about it.
 
     ``heard_at``: when it was told, by the rules' clock. ``stale``: its last message stood on too old a frame.
     ``raised``: how many alerts it has raised, by rule.
