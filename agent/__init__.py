@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from agent.data import to_json as to_json
     from agent.detection.decoders.base import Candidates as Candidates
     from agent.detection.decoders.base import Decoder as Decoder
+    from agent.detection.overlay import Mark as Mark
+    from agent.detection.overlay import Overlay as Overlay
+    from agent.detection.overlay import colour_of as colour_of
     from agent.detection.text import TextMask as TextMask
     from agent.detection.text import draw_mask as draw_mask
     from agent.detection.text import text_mask as text_mask
@@ -42,6 +45,7 @@ _HOMES = {
     "agent.config": ("load_config",),
     "agent.data": ("Box", "Crossing", "Decision", "Detections", "Event", "Frame", "Health", "Track", "to_json"),
     "agent.detection.decoders.base": ("Candidates", "Decoder"),
+    "agent.detection.overlay": ("Mark", "Overlay", "colour_of"),
     "agent.detection.text": ("TextMask", "draw_mask", "text_mask"),
     "agent.engines.base": ("Engine", "TensorSpec"),
     "agent.errors": (

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,7 @@ class App:
             log=self.log,
             tables=config.plugins,
             latest_frame=self._latest_frame,
+            zones=self._zones,
             entry_points=self._entry_points,
         )
         self.host.load()
@@ -239,6 +240,9 @@ class App:
 
     def _latest_frame(self, camera: str) -> Frame | None:
         return next((lane.capture.latest() for lane in self.lanes if lane.name == camera), None)
+
+    def _zones(self, camera: str) -> dict[str, Sequence[tuple[float, float]]]:
+        return {zone.name: zone.polygon for zone in self.config.zone if zone.camera == camera}
 
     def _tick(self, reading: Reading, now: float) -> None:
         self.host.check(now)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent.data import Detections, Event, Frame, Health, PluginHealth
+from agent.host.facade import Zones
 from agent.host.log import EventLog
 from agent.host.manager import Host
 
@@ -83,6 +84,7 @@ class PluginHarness:
         self._state_dir = state_dir
         self._provided: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
         self.frames: dict[str, Frame] = {}
+        self.zones: dict[str, Zones] = {}
 
     def __enter__(self) -> PluginHarness:
         self._begin()
@@ -165,6 +167,7 @@ class PluginHarness:
             log=self.log,
             tables={self.name: self._config},
             latest_frame=self.frames.get,
+            zones=lambda camera: self.zones.get(camera, {}),
             entry_points=[_Entry(self.name, self._make)],
             provided=self._provided,
         )

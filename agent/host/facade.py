@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
 from agent.data import Frame
+
+
+Zones = Mapping[str, Sequence[tuple[float, float]]]
+"""Polygons by name, their corners as fractions of the picture's width and height."""
 
 
 class Message(Protocol):
@@ -78,6 +82,9 @@ class Agent(Protocol):
 
         For what is no exception of a hook: a full disk, a receiver that is away. Any thread; returns at once.
         """
+
+    def zones(self, camera: str) -> Zones:
+        """The zones that are configured for a camera."""
 
     def latest_frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera, None when there is none. Charged to the plugin's frame budget."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.data import Frame
 from agent.errors import LONGEST_MESSAGE
-from agent.host.facade import Outbox
+from agent.host.facade import Outbox, Zones
 from agent.host.log import EventLog
 from agent.host.outbox import LogOutbox
 from agent.host.pixels import PixelBudget
@@ -52,6 +52,7 @@ class Handle:
         stopping: threading.Event,
         budget: PixelBudget,
         latest_frame: Callable[[str], Frame | None],
+        zones: Callable[[str], Zones],
         command: Callable[[str, Mapping[str, Any]], Future[dict[str, Any]]],
     ) -> None:
         self.name = node
@@ -63,6 +64,7 @@ class Handle:
         self._log = events
         self._budget = budget
         self._latest_frame = latest_frame
+        self.zones = zones
         self._lock = threading.Lock()
         self._outboxes: dict[str, LogOutbox] = {}
         self.troubled = ""

@@ -19,6 +19,7 @@ from agent.config import did_you_mean, read_struct
 from agent.data import Decision, Detections, Event, Frame, Health, PluginHealth, to_json
 from agent.errors import ConfigError, PluginError, in_words
 from agent.host.feeds import Feed, LogFeed, QueueFeed
+from agent.host.facade import Zones
 from agent.host.gate import Gate, Mark
 from agent.host.handle import Handle
 from agent.host.loading import EntryPoint, Loaded, inspect_plugins, installed, load_plugins
@@ -42,7 +43,8 @@ REGISTER_HOOKS = {
 
 
 class Host:
-    """``tables``: the ``[plugins.NAME]`` tables. ``latest_frame(camera)`` is asked on behalf of plugins.
+    """``tables``: the ``[plugins.NAME]`` tables. ``latest_frame(camera)`` and ``zones(camera)`` are asked on behalf
+    of plugins.
 
     ``load``, then ``start``; offers come from the pipeline and the monitor; ``drain`` and ``stop`` at the end.
     ``sources``, ``engines``, ``decoders`` and ``sensors`` hold what plugins registered, by name. ``provided``: commands
@@ -57,6 +59,7 @@ class Host:
         log: EventLog,
         tables: Mapping[str, Mapping[str, Any]],
         latest_frame: Callable[[str], Frame | None],
+        zones: Callable[[str], Zones] = lambda camera: {},
         entry_points: Iterable[EntryPoint] | None = None,
         provided: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class Host:
         self._log = log
         self._tables = tables
         self._latest_frame = latest_frame
+        self._zones = zones
         self._entry_points = entry_points
         self._provided = {} if provided is None else provided
         self._stopping = threading.Event()
@@ -273,6 +277,7 @@ class Host:
             stopping=self._stopping,
             budget=budget,
             latest_frame=self._latest_frame,
+            zones=self._zones,
             command=self.command,
         )
         self._handles[plugin.name] = handle

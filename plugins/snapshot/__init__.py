@@ -8,22 +8,35 @@ from agent import hookimpl
 from plugins.snapshot.config import SnapshotConfig
 
 if TYPE_CHECKING:
-    from agent import Agent, Event, Frame
+    from agent import Agent, Event, Frame, Health
     from plugins.snapshot.album import Album
+    from plugins.snapshot.clips import Clips
 
 
 class Snapshot:
-    """Writes two JPEGs an event below ``folder``/camera/day, replaced when a better picture comes."""
+    """Writes pictures, a sidecar and perhaps a clip of each event below ``folder``/camera/day; keeps within limits."""
 
     Config = SnapshotConfig
     _album: Album | None = None
+    _clips: Clips | None = None
 
     @hookimpl
     def startup(self, agent: Agent, config: SnapshotConfig) -> None:
         from plugins.snapshot.album import Album
 
-        self._album = Album(agent, config)
-        self._album.open()
+        self._close()
+        album = Album(agent, config)
+        album.open()
+        self._album = album
+        if config.clip is not None:
+            from plugins.snapshot.clips import Clips
+
+            self._clips = Clips(agent, config.clip, album.store, album.clipped, album.lost)
+            self._clips.start()
+
+    @hookimpl
+    def shutdown(self, agent: Agent) -> None:
+        self._close()
 
     @hookimpl
     def on_event(self, event: Event, frame: Frame | None) -> None:
@@ -31,4 +44,18 @@ class Snapshot:
             from agent import PluginError
 
             raise PluginError("snapshot: not started")
+        if self._clips is not None:
+            self._clips.event(event, self._album.begin(event))
         self._album.event(event, frame)
+
+    @hookimpl
+    def on_health(self, health: Health) -> None:
+        if self._clips is not None:
+            self._clips.health(health)
+        if self._album is not None:
+            self._album.health(health)
+
+    def _close(self) -> None:
+        clips, self._clips = self._clips, None
+        if clips is not None:
+            clips.close()

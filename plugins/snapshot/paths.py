@@ -1,4 +1,4 @@
-"""What a picture's file is called: parts built from an event, each harmless; how to know such a file again. Pure."""
+"""What an event's files are called: parts built from it, each harmless; how to know such a file again. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import PurePosixPath
 from agent import Event
 
 MAX_CHARACTERS = 48
-PICTURE = re.compile(r"\d{6}-.+-[0-9a-zA-Z]{8}(-crop)?\.jpg")
-LEFTOVER = re.compile(r"\." + PICTURE.pattern + r"\.tmp")
+STEM = r"\d{6}-(?P<label>.+)-[0-9a-zA-Z]{8}"
+SUFFIXES = ("-crop.jpg", ".jpg", ".json", ".mp4", ".webm", ".avi")
+PICTURE, CROP, SIDECAR = ".jpg", "-crop.jpg", ".json"
+OURS = re.compile(f"({STEM})(-crop\\.jpg|\\.(?:jpg|json|mp4|webm|avi))")
+LEFTOVER = re.compile(rf"\.{STEM}(-crop)?(\.\w+)?\.tmp(\.\w+)?")
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -26,12 +29,11 @@ def safe(name: str) -> str:
     return f"{kept}~{zlib.crc32(name.encode('utf-8', 'surrogatepass')):08x}"
 
 
-def picture_paths(event: Event) -> tuple[PurePosixPath, PurePosixPath]:
-    """Where the annotated picture and the crop of an event go, relative to the folder; by local time of its start."""
+def stem_of(event: Event) -> str:
+    """Where an event's files go, relative to the folder and without a suffix; by local time of its start."""
     start = datetime.fromtimestamp(event.started_at).astimezone()
-    folder = PurePosixPath(safe(event.camera)) / start.strftime("%Y-%m-%d")
-    stem = f"{start:%H%M%S}-{safe(event.label)}-{short(event.id)}"
-    return folder / f"{stem}.jpg", folder / f"{stem}-crop.jpg"
+    name = f"{start:%H%M%S}-{safe(event.label)}-{short(event.id)}"
+    return str(PurePosixPath(safe(event.camera)) / start.strftime("%Y-%m-%d") / name)
 
 
 def short(event_id: str) -> str:
@@ -40,11 +42,22 @@ def short(event_id: str) -> str:
     return letters[-8:].rjust(8, "0")
 
 
-def is_picture(path: PurePosixPath) -> bool:
-    """Whether a path relative to the folder is one that this plugin made; no other is ever counted or deleted."""
-    return len(path.parts) == 3 and bool(DAY.fullmatch(path.parts[1]) and PICTURE.fullmatch(path.name))
+def parts_of(path: PurePosixPath) -> tuple[str, str] | None:
+    """The stem and the suffix of a file that this plugin made, its path relative to the folder; None for any other,
+    which is never counted or deleted."""
+    match = OURS.fullmatch(path.name)
+    if len(path.parts) != 3 or not match or not DAY.fullmatch(path.parts[1]):
+        return None
+    return str(path.parent / match.group(1)), match.group(3)
+
+
+def camera_and_label(stem: str) -> tuple[str, str]:
+    """As they stand in a stem: as ``safe`` made them."""
+    path = PurePosixPath(stem)
+    match = re.fullmatch(STEM, path.name)
+    return path.parts[0], match.group("label") if match else ""
 
 
 def is_leftover(path: PurePosixPath) -> bool:
-    """Whether it is a picture that was being written when the daemon died."""
+    """Whether it is a file that was being written when the daemon died."""
     return len(path.parts) == 3 and bool(DAY.fullmatch(path.parts[1]) and LEFTOVER.fullmatch(path.name))

@@ -54,7 +54,7 @@ def test_letters_of_arabic_are_joined() -> None:
 
 def test_an_ascii_label_beside_a_chinese_one_is_drawn_with_the_same_font() -> None:
     alone, beside = _drawn("cup"), _drawn("cup", "人")
-    assert (alone[:40] != beside[:40]).any()
+    np.testing.assert_array_equal(alone[:60], beside[:60])
 
 
 def test_a_label_that_no_font_has_becomes_its_class_number_and_is_logged_once(
@@ -122,9 +122,9 @@ def test_controls_and_line_ends_in_a_label_are_spaces() -> None:
 
 def test_a_snapshots_caption_is_drawn_in_its_own_script() -> None:
     grey = np.full((240, 320, 3), 128, np.uint8)
-    one, other = (annotate(grey, (100, 100, 200, 200), name, "大门") for name in ("人", "犬"))
+    one, other = (annotate(grey, (100, 100, 200, 200), name, ("大门",)) for name in ("人", "犬"))
     assert (one != other).any()
-    assert (one != annotate(grey, (100, 100, 200, 200), "?", "大门")).any()
+    assert (one != annotate(grey, (100, 100, 200, 200), "?", ("大门",))).any()
 
 
 def _drawn(*labels: str) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
