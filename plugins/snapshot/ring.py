@@ -33,7 +33,8 @@ class Ring:
         while shots and shots[0].at < keep_since:
             self._drop(camera)
         while self.total > self._budget:
-            self._lost[self._oldest()] = self._drop(self._oldest()).at
+            oldest = self._oldest()
+            self._lost[oldest] = self._drop(oldest).at
 
     def between(self, camera: str, begin: float, end: float) -> list[Shot]:
         """Its pictures of that time, in order."""
