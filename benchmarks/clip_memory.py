@@ -22,7 +22,8 @@ FPS = 8
 
 def pictures_of(path: str) -> list[np.ndarray[Any, Any]]:
     """The first pictures of a video."""
-    video, pictures = cv2.VideoCapture(path), []
+    video = cv2.VideoCapture(path)
+    pictures: list[np.ndarray[Any, Any]] = []
     while len(pictures) < PICTURES and (frame := video.read())[0]:
         pictures.append(frame[1])
     return pictures

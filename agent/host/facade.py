@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from agent.data import Frame
 
-
 Zones = Mapping[str, Sequence[tuple[float, float]]]
 """Polygons by name, their corners as fractions of the picture's width and height."""
 

@@ -18,8 +18,8 @@ import msgspec
 from agent.config import did_you_mean, read_struct
 from agent.data import Decision, Detections, Event, Frame, Health, PluginHealth, to_json
 from agent.errors import ConfigError, PluginError, in_words
-from agent.host.feeds import Feed, LogFeed, QueueFeed
 from agent.host.facade import Zones
+from agent.host.feeds import Feed, LogFeed, QueueFeed
 from agent.host.gate import Gate, Mark
 from agent.host.handle import Handle
 from agent.host.loading import EntryPoint, Loaded, inspect_plugins, installed, load_plugins
