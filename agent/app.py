@@ -140,6 +140,7 @@ class App:
         self.monitor = Monitor({**self.host.sensors, **board_sensors()}, self._tick)
         self.host.start()
         stack.callback(self._stop_host)
+        self.host.end_unfinished(time.time())
         self.monitor.start()
         stack.callback(self.monitor.stop)
         dispatcher = threading.Thread(target=self._dispatch, name="dispatcher", daemon=True)
@@ -227,6 +228,7 @@ class App:
     def _stop_host(self) -> None:
         if not self._drain():
             log.warning("not every plugin had taken its events when the agent stopped; durable ones go on next time")
+        self.host.save_unfinished()
         self.host.stop(PLUGIN_SHUTDOWN)
         self._write_status(self.health(self.monitor.latest))
 
@@ -251,6 +253,7 @@ class App:
         if now >= self._status_due:
             self._status_due = now + STATUS_PERIOD
             self._write_status(health)
+            self.host.save_unfinished()
 
     def health(self, reading: Reading) -> Health:
         """The state of the node at this moment."""

@@ -252,3 +252,26 @@ def test_a_folder_with_a_zero_byte_picture_is_run_to_its_end(material: Path, yol
     _, summary = daemon.finish()
     assert summary["cameras"]["cam"]["inferred"] == 3
     assert "empty.jpg" in daemon.stderr
+
+
+def test_a_daemon_that_was_killed_ends_at_its_next_start_what_it_had_begun(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "agent.toml", source="synthetic://desk?fps=15&seed=1")
+    first, state = Daemon(config), tmp_path / "state"
+    wait_until(lambda: (state / "status.json").exists() and bool(_open_events(state)), 60, "an open event")
+    first.kill()
+    left = _open_events(tmp_path / "state")
+    assert left
+    code, summary = Daemon(config, "--frames", "3").finish()
+    assert code == 0
+    assert _open_events(tmp_path / "state") == set()
+    assert summary["events"]["start"] == summary["events"]["end"], "what it ended for another does not count as its own"
+
+
+def _open_events(state_dir: Path) -> set[str]:
+    """The occurrences that the log knows without an end."""
+    import sqlite3
+
+    with sqlite3.connect(f"file:{state_dir / 'events.db'}?mode=ro", uri=True) as database:
+        rows = database.execute("SELECT payload FROM messages WHERE stream = 'events'").fetchall()
+    events = [json.loads(row[0]) for row in rows]
+    return {event["id"] for event in events} - {event["id"] for event in events if event["kind"] == "end"}

@@ -144,6 +144,12 @@ class EventLog:
             return done
 
     @property
+    def newest(self) -> int:
+        """The number of the newest accepted message of any stream."""
+        with self._changed:
+            return self._journal.newest
+
+    @property
     def generation(self) -> int:
         """Changes when ``done`` has an older past than it was known to have."""
         return self._journal.generation

@@ -27,6 +27,7 @@ from agent.host.log import EVENTS, EventLog
 from agent.host.pictures import Pictures
 from agent.host.pixels import PixelBudget
 from agent.host.store import Entry
+from agent.host.unfinished import Unfinished
 from agent.host.worker import Worker
 
 __all__ = ["Host", "inspect_plugins", "installed"]
@@ -73,6 +74,7 @@ class Host:
         self._provided = {} if provided is None else provided
         self._stopping = threading.Event()
         self._pictures = Pictures()
+        self._unfinished = Unfinished(state_dir / "open-events.json", log)
         self._gate: Gate | None = None
         self._broken: dict[str, PluginHealth] = {}
         self._workers: dict[str, Worker] = {}
@@ -121,6 +123,19 @@ class Host:
         for name, health in self._broken.items():
             log.warning("plugin %s: %s: %s", name, health.state, health.reason)
 
+    def end_unfinished(self, now: float) -> int:
+        """Tell the ends, at UNIX time ``now``, of the events that a daemon before this one left open; how many. Once,
+        after ``start`` and before any event."""
+        ends = self._unfinished.recover(now)
+        if ends:
+            log.info("%d event(s) that an earlier run left open are ended", len(ends))
+            self.offer_events([(event, None) for event in ends])
+        return len(ends)
+
+    def save_unfinished(self) -> None:
+        """Keep on disk which events are open; every few seconds and at the end."""
+        self._unfinished.save()
+
     def drain(self, timeout: float) -> bool:
         """Wait until every plugin has had its events; one that is set aside or hangs does not hold it up."""
         deadline = time.monotonic() + timeout
@@ -162,7 +177,8 @@ class Host:
         if self._durable:
             for event, frame in events:
                 self._pictures.put(event, frame)
-        self._log.append([Entry(EVENTS, to_json(event)) for event, _ in events])
+        accepted = self._log.append([Entry(EVENTS, to_json(event)) for event, _ in events])
+        self._unfinished.note([event for event, _ in events], accepted)
         for worker in self._workers.values():
             for event, frame in events:
                 worker.offer_event(event, frame)
