@@ -18,6 +18,7 @@ COMMANDS = {
     "check": "Validate a configuration against this machine.",
     "detect": "Run a detector over images, folders and videos.",
     "model": "Add, inspect and list model packages.",
+    "zones": "See the zones, lines and masks that are configured.",
     "plugins": "List the plugins and show what each one does.",
     "bench": "Measure the engine's floor and the whole pipeline beside it.",
 }
