@@ -58,3 +58,30 @@ def test_the_list_of_commands_says_what_each_command_says_of_itself() -> None:
         command = cli.get_command(context, name)
         assert command is not None
         assert command.help, name
+
+
+def test_the_keys_of_masks_and_limits_and_the_example_of_the_page_on_zones_are_right() -> None:
+    text = (REPOSITORY / "docs" / "zones.md").read_text()
+    for table in (config.MaskConfig, config.LimitConfig, config.ZoneConfig):
+        for key in table.__struct_fields__:
+            assert f"`{key}`" in text, f"{table.__name__}.{key} is not documented"
+    example = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
+    assert example
+    parsed = config.parse(example.group(1))
+    assert (len(parsed.zone), len(parsed.line), len(parsed.camera[0].mask)) == (2, 1, 1)
+
+
+def test_every_field_of_an_event_that_needs_words_has_them() -> None:
+    text = "".join((REPOSITORY / "docs" / name).read_text() for name in ("events.md", "zones.md", "mqtt.md"))
+    fields = (
+        "zones_entered",
+        "zones_left",
+        "dwell",
+        "loitering",
+        "crossings",
+        "path",
+        "speed",
+        "stationary",
+        "ended_by",
+    )
+    assert [field for field in fields if f"`{field}`" not in text] == []

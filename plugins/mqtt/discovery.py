@@ -115,7 +115,14 @@ class Discovery:
             self._memory.save(announced)
 
     def _occupancy(self, camera: str, now: float) -> Message:
-        told = Occupancy(node=self._node, camera=camera, at=now, labels=self._occupants.counts(camera))
+        told = Occupancy(
+            node=self._node,
+            camera=camera,
+            at=now,
+            labels=self._occupants.counts(camera),
+            zones=self._occupants.zones(camera),
+            lines=self._occupants.lines(camera),
+        )
         return Message(self._topics.camera(camera, "occupancy"), to_json(told), 0, True, "application/json")
 
 

@@ -9,11 +9,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import PluginError
+from agent import Crossing, PluginError
 from agent.testing import make_event
 from plugins.mqtt.connection import Message
 from plugins.mqtt.discovery import Discovery, Withdrawal
@@ -212,3 +213,24 @@ def test_counts_are_never_negative_and_all_ends_empty_every_camera(messages: lis
 @pytest.mark.parametrize("name", ["cam", "cam-2", "Cam_3"])
 def test_a_plain_name_stays_what_it_is(name: str) -> None:
     assert slug(name) == name
+
+
+def test_occupancy_is_told_by_zone_and_follows_who_goes_from_one_to_the_next() -> None:
+    occupants = Occupants(STARTED)
+    first, second = make_event(zones=("porch",), zones_entered=("porch",)), make_event(id="2", label="dog")
+    assert occupants.take(first, STARTED)
+    assert occupants.take(second, STARTED)
+    assert occupants.zones("cam") == {"porch": {"person": 1}}
+    moved = msgspec.structs.replace(first, kind="update", seq=1, zones=("hall",), zones_entered=("porch", "hall"))
+    assert occupants.take(moved, STARTED)
+    assert occupants.zones("cam") == {"hall": {"person": 1}, "porch": {"person": 0}}
+    occupants.take(msgspec.structs.replace(moved, kind="end", seq=2), STARTED)
+    assert occupants.zones("cam") == {"hall": {"person": 0}, "porch": {"person": 0}}
+
+
+def test_crossings_are_counted_by_line_and_direction_whatever_order_events_come_in() -> None:
+    occupants = Occupants(STARTED)
+    for number, count in enumerate((1, 3, 2)):
+        crossing = Crossing(line="door", direction="in", at=STARTED, count=count)
+        occupants.take(make_event(id=str(number), crossings=(crossing,)), STARTED)
+    assert occupants.lines("cam") == {"door": {"in": 3}}
