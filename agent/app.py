@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from agent.board.jetson import power_mode
 from agent.config import CameraConfig, Config, ModelConfig, read_secret
 from agent.control import Control
 from agent.data import CameraHealth, Frame, Health, to_json
@@ -24,9 +25,12 @@ from agent.detection.decoders.base import Decoder
 from agent.detection.detector import Detector
 from agent.detection.engine_set import EngineSet, load_within
 from agent.detection.model import ModelPackage, Variant, find_package
+from agent.detection.plans import TensorRT, find_tensorrt
+from agent.engines.base import Engine
 from agent.engines.onnx import OnnxEngine, backend_name
+from agent.engines.plan_store import PlanStore
 from agent.engines.store import SpeedStore
-from agent.errors import AgentError, ConfigError
+from agent.errors import AgentError, ConfigError, EngineError
 from agent.governor.limits import Rung
 from agent.governor.monitor import Monitor
 from agent.governor.sensors.base import Reading
@@ -36,7 +40,9 @@ from agent.host.loading import table_faults
 from agent.host.log import EventLog
 from agent.host.manager import Host
 from agent.pipeline import Lane, Pipeline, failure
-from agent.precision.usable import insisted, judged
+from agent.precision.gate import Verdict
+from agent.precision.upgrade import Means, Upgrade
+from agent.precision.usable import accurate, insisted, judged
 from agent.service import notify
 from agent.sources.base import Source
 from agent.sources.capture import Capture
@@ -124,6 +130,7 @@ class App:
             log.warning("a plugin registers %s://, which is built in: its cameras go to the built-in source", scheme)
         self.detector = build_detector(config.model, self.host.decoders)
         stack.callback(self.detector.close)
+        upgrade = build_upgrade(config, self.detector, self.host.decoders)
         wake = threading.Event()
         pictures = BestPictures()
         self.lanes = [build_lane(config, camera, self.host, pictures, wake) for camera in config.camera]
@@ -147,6 +154,9 @@ class App:
         dispatcher.start()
         stack.callback(dispatcher.join, 30.0)
         stack.callback(self.pipeline.stop)
+        if upgrade is not None:
+            upgrade.start()
+            stack.callback(upgrade.stop)
         for lane in self.lanes:
             lane.capture.start()
             stack.callback(lane.capture.stop, 3.0)
@@ -155,7 +165,7 @@ class App:
         """As configured; by default the one rung of the precision in use, at full rate. Raises ConfigError."""
         rungs = [Rung(rung.precision, rung.rate) for rung in self.config.governor.ladder]
         for number, rung in enumerate(rungs):
-            if rung.precision not in self.detector.precisions:
+            if rung.precision not in (*self.detector.precisions, *self.detector.expected):
                 known = ", ".join(f"{name}: {why}" for name, why in self.detector.told.items())
                 raise ConfigError(f"governor.ladder[{number}].precision: {rung.precision} cannot be used ({known})")
         return rungs or [Rung(self.detector.precision, None)]
@@ -284,6 +294,8 @@ class App:
             reason=self.control.decision.reason,
             precision=self.detector.precision,
             precisions=self.detector.told,
+            backend=self.detector.backend,
+            choice=self.detector.why,
         )
 
     def _write_status(self, health: Health) -> None:
@@ -359,10 +371,64 @@ def build_detector(
     return engines
 
 
+def build_upgrade(config: Config, engines: EngineSet, decoders: Mapping[str, type[Decoder]]) -> Upgrade | None:
+    """What brings TensorRT engines to the set while ONNX Runtime works; None where they are not wanted or cannot be.
+
+    Raises EngineError where ``[model] backend`` names TensorRT and it cannot run here.
+    """
+    tensorrt = wanted_tensorrt(config.model, engines)
+    if tensorrt is None:
+        return None
+    package = find_package(config.model.path)
+    named = {rung.precision for rung in config.governor.ladder} or ({config.model.precision} - {"auto"})
+    judgements = [one for name, one in accurate(package).items() if not named or name in named]
+    if config.model.precision != "auto":  # as for ONNX Runtime: who names one has decided
+        judgements = [one._replace(verdict=Verdict(True, "chosen by [model] precision")) for one in judgements]
+    means = Means(
+        package=package,
+        tensorrt=tensorrt,
+        plans=PlanStore(),
+        speeds=SpeedStore(),
+        open_detector=lambda engine, variant: _on_engine(config.model, package, variant, decoders, engine),
+        build=config.model.build,
+        mode=power_mode(),
+    )
+    return Upgrade(engines, means, judgements, choosing=not named)
+
+
+def wanted_tensorrt(config: ModelConfig, engines: EngineSet | None = None) -> TensorRT | None:
+    """TensorRT, where the configuration allows it and it runs here; ``engines`` is told why not.
+
+    Raises EngineError where it is asked for by name.
+    """
+    if config.backend == "onnxruntime" or (config.backend == "auto" and config.device == "cpu"):
+        return None
+    try:
+        return find_tensorrt()
+    except EngineError as error:
+        if config.backend == "tensorrt":
+            raise EngineError(f'{error}; or set [model] backend = "auto"') from None
+        log.info("ONNX Runtime is the engine: %s", error)
+        if engines is not None:
+            engines.why = f"ONNX Runtime, since {error}"
+        return None
+
+
 def _detector(
     config: ModelConfig, package: ModelPackage, variant: Variant, decoders: Mapping[str, type[Decoder]]
 ) -> Detector:
     engine = OnnxEngine(package.file_of(variant), threads=config.threads, optimisation=variant.optimisation or "all")
+    return _on_engine(config, package, variant, decoders, engine)
+
+
+def _on_engine(
+    config: ModelConfig,
+    package: ModelPackage,
+    variant: Variant,
+    decoders: Mapping[str, type[Decoder]],
+    engine: Engine,
+) -> Detector:
+    """The package's detector as configured, on any engine, warm."""
     detector = Detector(
         package,
         engine,

@@ -72,7 +72,8 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     """``[model]``"""
 
     path: str = "desk"
-    backend: Literal["auto", "onnxruntime"] = "auto"
+    backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
+    build: bool = True
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["auto", "fp32", "fp16", "int8", "mixed"] = "auto"
     memory: Annotated[int, Meta(ge=0)] = 512 << 20

@@ -280,7 +280,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
     ``own_load``: this process's share of all cores; ``busy``: share of the last second in which an inference was under
     way. ``outlook``: where the temperature is going; ``faults``: sensors that are not believed, and why.
-    ``precision`` is the one in use; ``precisions`` says of each variant of the model what the accuracy gate says.
+    ``precision`` is the one in use, on the engine ``backend``, for the reason ``choice``; ``precisions`` says of each
+    variant of the model what the accuracy gate says, and where it runs.
     ``rung_seconds``: time spent in each rung of the ladder since the start.
     """
 
@@ -311,6 +312,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     rung: int = 0
     precision: str = ""
     precisions: dict[str, str] = {}
+    backend: str = ""
+    choice: str = ""
     rate: float | None = None
     reason: str = ""
     rung_seconds: tuple[float, ...] = ()

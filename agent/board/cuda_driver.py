@@ -9,7 +9,7 @@ import ctypes
 from typing import Any, NamedTuple
 
 LIBRARY = "libcuda.so.1"
-CAPABILITY_MAJOR, CAPABILITY_MINOR, INTEGRATED = 75, 76, 18
+CAPABILITY_MAJOR, CAPABILITY_MINOR, MULTIPROCESSORS, INTEGRATED = 75, 76, 16, 18
 NAME_BYTES = 256
 _ERRORS = {
     35: "the driver is older than this CUDA needs",
@@ -23,12 +23,16 @@ _ERRORS = {
 
 
 class Gpu(NamedTuple):
-    """``capability``: CUDA's compute capability. ``memory``: bytes in all; ``integrated``: shared with the CPU."""
+    """``capability``: CUDA's compute capability. ``memory``: bytes in all; ``integrated``: shared with the CPU.
+
+    ``multiprocessors`` tell boards apart whose GPUs have one name, as all Orins have.
+    """
 
     name: str
     capability: tuple[int, int]
     memory: int
     integrated: bool
+    multiprocessors: int
 
 
 class Driver(NamedTuple):
@@ -73,7 +77,8 @@ def _gpu(cuda: Any, index: int) -> Gpu | None:
         return None
     capability = _attribute(cuda, CAPABILITY_MAJOR, device), _attribute(cuda, CAPABILITY_MINOR, device)
     named = name.value.decode("utf-8", "replace")
-    return Gpu(named, capability, int(memory.value), bool(_attribute(cuda, INTEGRATED, device)))
+    integrated = bool(_attribute(cuda, INTEGRATED, device))
+    return Gpu(named, capability, int(memory.value), integrated, _attribute(cuda, MULTIPROCESSORS, device))
 
 
 def _attribute(cuda: Any, which: int, device: ctypes.c_int) -> int:

@@ -77,8 +77,9 @@ def _extensions(config: Config) -> Extensions:
 
 
 def _load_model(config: Config) -> None:
-    from agent.app import build_detector
+    from agent.app import build_detector, wanted_tensorrt
 
+    wanted_tensorrt(config.model)
     build_detector(config.model, _extensions(config).decoders).close()
 
 

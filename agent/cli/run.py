@@ -39,12 +39,11 @@ that is not there; 78 bad configuration.
 @click.option("--config", "-c", "path", type=click.Path(path_type=Path), required=True, help="The agent.toml to run.")
 @click.option("--frames", type=click.IntRange(min=1), help="Stop by itself after so many inferences.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop by itself after so many seconds.")
+@click.option("--no-build", is_flag=True, help="Use TensorRT plans that are built already, build none.")
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON document at the end.")
-def command(path: Path, frames: int | None, seconds: float | None, as_json: bool) -> None:
+def command(path: Path, frames: int | None, seconds: float | None, no_build: bool, as_json: bool) -> None:
     """Run the daemon: cameras in, events out, until SIGTERM, Ctrl-C or the end of every recording."""
-    from agent.config import load
-
-    config = load(path)
+    config = _load(path, no_build)
     logging_to_stderr(config.agent.log_level)
 
     from agent.app import App
@@ -55,12 +54,23 @@ def command(path: Path, frames: int | None, seconds: float | None, as_json: bool
         app = run_reloading(
             config,
             lambda config: App(
-                config, stop_event=stop, max_frames=frames, load=lambda: load(path), reload_asked=hangup.take
+                config, stop_event=stop, max_frames=frames, load=lambda: _load(path, no_build), reload_asked=hangup.take
             ),
             stop,
             seconds,
         )
         report(app, as_json)
+
+
+def _load(path: Path, no_build: bool) -> Config:
+    import msgspec
+
+    from agent.config import load
+
+    config = load(path)
+    if not no_build:
+        return config
+    return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, build=False))
 
 
 def run_reloading(config: Config, make: Callable[[Config], App], stop: threading.Event, seconds: float | None) -> App:

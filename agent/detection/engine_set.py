@@ -1,19 +1,25 @@
 """Detectors of one model in several precisions, all loaded and warm: which of them works is changed between two frames.
 
-Which precisions those are, and when to change, is the caller's choice. One thread calls all of it.
+Which precisions those are, and when to change, is the caller's choice. One thread calls all of it, but ``offer``: that
+brings a better engine, built meanwhile, from any thread.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.errors import EngineError, ModelError
+from agent.errors import AgentError, EngineError, ModelError
 
 if TYPE_CHECKING:
     from agent.data import Detections, Frame
     from agent.detection.detector import Detector, Pending
     from agent.engines.base import Outputs
+
+
+log = logging.getLogger(__name__)
 
 
 class Open(NamedTuple):
@@ -30,11 +36,22 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+class Offer(NamedTuple):
+    """A better engine for a precision: ``make`` loads it, on the thread that will use it; ``told``: what to say of it,
+    and ``then`` which precision to use from now on, None for the one in use."""
+
+    precision: str
+    make: Callable[[], Detector]
+    told: Callable[[Detector], str]
+    then: Callable[[], str | None] = lambda: None
+
+
 class EngineSet:
     """Does what a Detector does, with the detector of the precision in use; owns all of them.
 
     ``detectors``: by precision, in the order of preference; the first one is in use. ``left_out``: what was not loaded.
-    ``told``: what whoever chose them has to say of each precision of the model.
+    ``told``: what whoever chose them has to say of each precision of the model; ``why``: of the engine in use.
+    ``expected``: precisions that are not loaded yet, but may be offered.
     """
 
     def __init__(self, detectors: Mapping[str, Detector], left_out: Sequence[LeftOut] = ()) -> None:
@@ -43,7 +60,13 @@ class EngineSet:
         self._detectors = dict(detectors)
         self.left_out = tuple(left_out)
         self.told: dict[str, str] = {}
+        self.why = ""
+        self.expected: frozenset[str] = frozenset()
         self._used = next(iter(self._detectors.values()))
+        self._wished = ""
+        self._offers: deque[Offer] = deque()
+        self._under_way: Counter[int] = Counter()
+        self._retired: list[Detector] = []
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -78,19 +101,38 @@ class EngineSet:
     def use(self, precision: str) -> None:
         """From the next ``submit`` on. What is under way is finished by the engine that has it.
 
-        Raises EngineError for a precision that is not loaded, and goes on with the one in use.
+        Raises EngineError for a precision that is not loaded, and goes on with the one in use; one that is expected is
+        used when it comes.
         """
+        self._wished = precision if precision in self.expected else ""
         if precision not in self._detectors:
             raise EngineError(f"{self.name}: {precision} is not loaded, only {', '.join(self._detectors)}")
         self._used = self._detectors[precision]
 
+    def tell(self, precision: str, what: str) -> None:
+        """Say this of a precision from now on. Safe from any thread: who reads ``told`` has a whole one."""
+        self.told = {**self.told, precision: what}
+
+    def offer(self, offer: Offer) -> None:
+        """Load this engine before the next ``submit``, in place of the one that its precision has. Safe from any
+        thread."""
+        self._offers.append(offer)
+
     def submit(self, frames: Sequence[Frame]) -> Open:
         """Start the inference of frames. Raises EngineError."""
-        return Open(self._used, self._used.submit(frames))
+        while self._offers:
+            self._accept(self._offers.popleft())
+        started = Open(self._used, self._used.submit(frames))
+        self._under_way[id(started.detector)] += 1
+        return started
 
     def collect(self, started: Open) -> list[Detections]:
         """Wait for the oldest submitted frames; one entry a frame. Raises EngineError."""
-        return started.detector.collect(started.pending)
+        try:
+            return started.detector.collect(started.pending)
+        finally:
+            self._under_way[id(started.detector)] -= 1
+            self._let_go()
 
     def engine_alone(self, frame: Frame | None = None) -> Outputs:
         """See Detector."""
@@ -103,7 +145,37 @@ class EngineSet:
 
     def close(self) -> None:
         """Close every engine. Safe to call twice."""
-        for detector in self._detectors.values():
+        for detector in (*self._detectors.values(), *self._retired):
+            detector.close()
+
+    def _accept(self, offer: Offer) -> None:
+        """What cannot be loaded changes nothing, and is told."""
+        try:
+            detector = offer.make()
+        except AgentError as error:
+            self.told[offer.precision] = (
+                f"{self.told.get(offer.precision, '')} (a better engine cannot be used: {error})"
+            )
+            log.warning("%s: %s: the new engine cannot be used: %s", self.name, offer.precision, error)
+            return
+        old = self._detectors.get(offer.precision)
+        self._detectors[offer.precision] = detector
+        self.tell(offer.precision, offer.told(detector))
+        if old is self._used or self._wished == offer.precision:
+            self._used = detector
+        if old is not None:
+            self._retired.append(old)
+            self._let_go()
+        log.info("%s: %s runs on %s from now on", self.name, offer.precision, detector.backend)
+        chosen = offer.then()
+        if chosen in self._detectors:
+            self._used = self._detectors[chosen]
+
+    def _let_go(self) -> None:
+        """Close replaced engines that have nothing under way any more."""
+        for detector in [one for one in self._retired if not self._under_way[id(one)]]:
+            self._retired.remove(detector)
+            self._under_way.pop(id(detector), None)
             detector.close()
 
 

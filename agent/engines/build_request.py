@@ -46,7 +46,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.input} {shapes[0]}" if len(set(shapes)) == 1 else f"{self.input} {'..'.join(shapes)}"
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True):
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The builder's options; all of them are part of a plan's identity.
 
     ``dla``: the accelerator core to use, what it cannot run goes to the GPU. ``sparse``: use 2:4 sparse weights.
@@ -66,6 +66,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             name if value is True else f"{name} {value}" for name, value in values.items() if value not in (None, False)
         ]
         return ", ".join(told) or "default options"
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What somebody asked of a plan, None for what follows from the model; kept with it, for when it is built anew."""
+
+    batch: Range | None = None
+    height: Range | None = None
+    width: Range | None = None
+    options: Options = Options()
 
 
 class BuildRequest(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from agent.engines.build_request import Wish
 from agent.engines.identity import PlanIdentity, differences
 from agent.engines.plan_header import HEADER_BYTES, header_fault
 from agent.engines.plan_trust import folder_fault, read_own
@@ -39,11 +40,13 @@ SIDECAR_LIMIT = 1 << 16
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the store knows of a plan. ``built_at``: UNIX seconds, to be told; ``seconds``: how long it took."""
+    """What the store knows of a plan. ``wish``: what was asked for beyond the model. ``built_at``: UNIX seconds, to be
+    told; ``seconds``: how long it took."""
 
     slot: str
     model: str
     identity: PlanIdentity
+    wish: Wish
     file: str
     bytes: int
     sha256: str
@@ -56,6 +59,16 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     record: Record
     seal: str
+
+
+class Order(NamedTuple):
+    """A plan that is wanted: in which slot, of which model and graph, of which identity, and what was asked for."""
+
+    slot: str
+    model: str
+    onnx: Path
+    identity: PlanIdentity
+    wish: Wish = Wish()
 
 
 class Found(NamedTuple):
@@ -117,26 +130,31 @@ class PlanStore:
             raise PlanRefusedError(f"{path}: not the bytes that were built: it was changed or damaged since", "damaged")
         return Plan(content, record)
 
+    def record(self, slot: str) -> Record | None:
+        """What the slot's sidecar says, whatever it is for; None where there is none that is believed."""
+        return self._readable(slot)
+
     def records(self) -> list[Record]:
         """Every plan that the store wrote, whatever it is for."""
         names = sorted(path.stem for path in self.folder.glob("*.json")) if self.folder.is_dir() else []
         return [record for name in names if (record := self._readable(name)) is not None]
 
-    def put(self, slot: str, model: str, identity: PlanIdentity, part: Path, seconds: float) -> Record:
+    def put(self, order: Order, part: Path, seconds: float) -> Record:
         """Take ``part``, a file made by ``part_file``, as the slot's plan from now on, in one step. Hold the lock.
 
         Raises EngineError where the disk does not take it; the plan that was there before stays.
         """
         try:
             content = part.read_bytes()
-            fault = header_fault(content, identity.backend)
-            if fault:
+            slot, identity = order.slot, order.identity
+            if fault := header_fault(content, identity.backend):
                 raise EngineError(f"{slot}: what was built cannot be used: {fault}")
             digest = hashlib.sha256(content).hexdigest()
             record = Record(
                 slot=slot,
-                model=model,
+                model=order.model,
                 identity=identity,
+                wish=order.wish,
                 file=f"{slot}-{digest[:12]}.plan",
                 bytes=len(content),
                 sha256=digest,

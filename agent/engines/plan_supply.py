@@ -9,24 +9,13 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.engines.build_room import check_room, free_memory
-from agent.engines.identity import PlanIdentity
 from agent.engines.onnx_file import content_bytes, content_hash
-from agent.engines.plan_store import Plan, PlanRefusedError, PlanStore
+from agent.engines.plan_store import Order, Plan, PlanRefusedError, PlanStore
 from agent.errors import EngineError
 
 log = logging.getLogger(__name__)
-
-
-class Order(NamedTuple):
-    """A plan that is wanted: which slot of the store, of which model and graph, with which identity."""
-
-    slot: str
-    model: str
-    onnx: Path
-    identity: PlanIdentity
 
 
 Build = Callable[[Path], None]
@@ -80,5 +69,5 @@ def _build(store: PlanStore, order: Order, build: Build, memory: Callable[[], in
         build(part)
         if content_hash(order.onnx) != order.identity.onnx:
             raise EngineError(f"{order.onnx}: changed while its plan was being built; start again")
-        record = store.put(order.slot, order.model, order.identity, part, time.monotonic() - started)
+        record = store.put(order, part, time.monotonic() - started)
     log.info("%s: built in %.1f s, %.1f MB", order.slot, record.seconds, record.bytes / 1e6)

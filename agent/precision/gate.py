@@ -29,6 +29,14 @@ def judge(loss: float | None, speedup: float | None, max_loss: float = MAX_LOSS,
     return Verdict(False, " and ".join(against))
 
 
+def judge_accuracy(loss: float | None, max_loss: float = MAX_LOSS, *, forced: bool = False) -> Verdict:
+    """The gate's first half, for engines whose speed is known only when they are built."""
+    against = _accuracy(loss, max_loss)
+    if not against:
+        return Verdict(True, f"loses {_signed(loss)}")
+    return Verdict(True, f"FORCED although it {against}") if forced else Verdict(False, against)
+
+
 def _accuracy(loss: float | None, max_loss: float) -> str:
     if loss is None:
         return "was never measured for accuracy"

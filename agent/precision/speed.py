@@ -43,6 +43,12 @@ def measure(
     return [_speed(identity, rounds, place) for place, identity in enumerate(identities)]
 
 
+def seconds_alone(detector: Detector, rounds: int = 7) -> float:
+    """Seconds an inference of an engine that is there, the median of a few short rounds."""
+    repeats = max(1, round(ROUND_SECONDS / _seconds(detector, 3)))
+    return statistics.median(_seconds(detector, repeats) for _ in range(rounds))
+
+
 def identity_of(sha256: str, backend: str, level: Optimisation) -> Identity:
     """Of a graph on this machine, run as the daemon runs it."""
     return Identity(onnx=sha256, backend=backend, device=processor(), options=f"optimisation {level}")

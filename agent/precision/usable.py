@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import AgentError
-from agent.precision.gate import MAX_LOSS, Verdict, judge
+from agent.precision.gate import MAX_LOSS, Verdict, judge, judge_accuracy
 from agent.precision.speed import identity_of, measure
 
 if TYPE_CHECKING:
@@ -50,6 +50,26 @@ def limit_of(variant: Variant) -> float:
     """How much it may lose, as was said when it was made."""
     limit = variant.accuracy.get("max_loss")
     return limit if isinstance(limit, int | float) else MAX_LOSS
+
+
+def accurate(package: ModelPackage) -> Mapping[str, Judged]:
+    """Every variant by precision, judged by accuracy alone: for engines that are yet to be built and measured."""
+    return {variant.precision: Judged(variant, _accuracy_verdict(package, variant)) for variant in package.variant}
+
+
+def loss_of(variant: Variant) -> float | None:
+    """Accuracy lost against fp32, as measured when the variant was made."""
+    loss = variant.accuracy.get("loss")
+    return float(loss) if isinstance(loss, int | float) else None
+
+
+def _accuracy_verdict(package: ModelPackage, variant: Variant) -> Verdict:
+    if variant.precision == "fp32" or len(package.variant) == 1:
+        return Verdict(True, "the measure of the others")
+    max_loss = variant.accuracy.get("max_loss", MAX_LOSS)
+    if not isinstance(max_loss, int | float):
+        return judge_accuracy(None, forced=bool(variant.forced))
+    return judge_accuracy(loss_of(variant), max_loss, forced=bool(variant.forced))
 
 
 def _verdict(package: ModelPackage, variant: Variant, store: SpeedStore, backend: str) -> Verdict:

@@ -22,8 +22,8 @@ from waiting import wait_until
 from agent.engines import build_room
 from agent.engines.identity import PlanIdentity, differences
 from agent.engines.plan_header import HEADER_BYTES, header_fault, read_header
-from agent.engines.plan_store import KEY_FILE, Plan, PlanRefusedError, PlanStore
-from agent.engines.plan_supply import Order, supply
+from agent.engines.plan_store import KEY_FILE, Order, Plan, PlanRefusedError, PlanStore
+from agent.engines.plan_supply import supply
 from agent.errors import EngineError
 
 PLENTY = 64 << 30
@@ -367,8 +367,8 @@ import msgspec
 from pathlib import Path
 from agent.engines.build_process import run_build
 from agent.engines.build_request import BuildRequest
-from agent.engines.plan_store import PlanStore
-from agent.engines.plan_supply import Order, supply
+from agent.engines.plan_store import Order, PlanStore
+from agent.engines.plan_supply import supply
 from agent.engines.identity import PlanIdentity
 words = tuple[str, str, str, PlanIdentity, BuildRequest]
 slot, model, onnx, identity, request = msgspec.json.decode(sys.stdin.read(), type=words)

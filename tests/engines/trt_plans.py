@@ -15,8 +15,8 @@ from agent.engines.build_request import BuildRequest, Options, Profile, Range, S
 from agent.engines.flavour import fault, installed
 from agent.engines.identity import PlanIdentity, identity_of
 from agent.engines.onnx_file import read_onnx
-from agent.engines.plan_store import slot_name
-from agent.engines.plan_supply import Build, Order
+from agent.engines.plan_store import Order, slot_name
+from agent.engines.plan_supply import Build
 from agent.precision.activations import histograms
 from agent.precision.graph import load_graph
 from agent.precision.half import halved
