@@ -33,7 +33,7 @@ def power_mode(root: Path = ROOT) -> str:
         return ""
     names = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\w+)\s*>", _text(root / "etc/nvpmodel.conf"))
     named = {int(found): str(name) for found, name in names}
-    return named.get(int(number[1]), number[1])
+    return named.get(int(number[1]), str(int(number[1])))
 
 
 def _l4t(root: Path) -> str:

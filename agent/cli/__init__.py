@@ -20,6 +20,7 @@ COMMANDS = {
     "model": "Add, inspect and list model packages.",
     "zones": "See the zones, lines and masks that are configured.",
     "plugins": "List the plugins and show what each one does.",
+    "doctor": "What this machine is, what runs on it, what is missing and how to install it.",
     "bench": "Measure the engine's floor and the whole pipeline beside it.",
 }
 COMMANDS_GROUP = "edgewarden.commands"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli import model_evaluate, model_prepare, table
+from agent.cli import model_build, model_evaluate, model_prepare, table
 
 if TYPE_CHECKING:
     from agent.detection.model import Listed, ModelPackage
 
-COLUMNS = ("name", "family", "input", "labels", "precisions", "folder", "fault")
+COLUMNS = ("name", "family", "input", "labels", "precisions", "engines", "folder", "fault")
 RESIZES = ("letterbox", "letterbox-topleft", "stretch", "crop")
 
 dir_option = click.option(
@@ -53,11 +55,12 @@ def read_channels(_ctx: click.Context, _param: click.Parameter, text: str | None
 
 @click.group(name="model")
 def command() -> None:
-    """Add, inspect, list, prepare and evaluate model packages."""
+    """Add, inspect, list, prepare, evaluate and build model packages."""
 
 
 command.add_command(model_prepare.command)
 command.add_command(model_evaluate.command)
+command.add_command(model_build.command)
 
 
 @command.command()
@@ -74,6 +77,7 @@ command.add_command(model_evaluate.command)
 )
 @click.option("--resize", type=click.Choice(RESIZES), help="How pictures are made to fit. Default: the family's.")
 @click.option("--pad", type=click.IntRange(0, 255), help="Pixel value around a letterboxed picture.")
+@click.option("--open-batch", is_flag=True, help="Make a graph of fixed batch one that takes any number of pictures.")
 @click.option("--replace", is_flag=True, help="An older package of that name makes room.")
 @click.option("--try", "picture", type=click.Path(path_type=Path), metavar="IMAGE", help="Write IMAGE with the boxes.")
 @click.option("--try-out", type=click.Path(path_type=Path), metavar="FILE.jpg", help="Where. Default: NAME-try.jpg.")
@@ -85,6 +89,7 @@ def add(
     replace: bool,
     picture: Path | None,
     try_out: Path | None,
+    open_batch: bool,
     as_json: bool,
     **wishes: Any,
 ) -> None:
@@ -105,12 +110,27 @@ def add(
 
     trial = Trial(picture, try_out, file, wishes["name"]) if picture is not None else None
     families = extensions().decoders
-    added = add_model(file, Wishes(**wishes), models or models_dir(), OnnxEngine, replace=replace, extra=families)
+    with _graph_to_add(file, open_batch) as graph:
+        added = add_model(graph, Wishes(**wishes), models or models_dir(), OnnxEngine, replace=replace, extra=families)
     for note in added.notes:
         click.echo(f"note: {note}", err=True)
     rows = _package_rows(added.package)
     tried = {} if trial is None else trial.run(added.package)
     _show({**rows, "try": tried} if as_json and tried else {**rows, **tried}, as_json)
+
+
+@contextlib.contextmanager
+def _graph_to_add(file: Path, open_batch: bool) -> Iterator[Path]:
+    """The file itself, or a copy of that name with an open batch."""
+    if not open_batch:
+        yield file
+        return
+    from agent.precision.open_batch import open_batch as opened
+
+    with tempfile.TemporaryDirectory(prefix="edgewarden-") as folder:
+        target = Path(folder) / file.name
+        opened(file, target)
+        yield target
 
 
 @command.command()
@@ -141,15 +161,23 @@ def inspect(model: str, size: tuple[int, int] | None, models: Path | None, as_js
 @dir_option
 @json_option
 def list_(models: Path | None, as_json: bool) -> None:
-    """Every package in the folder of models, and those that ship with the program."""
+    """Every package in the folder of models, and those that ship with the program.
+
+    ENGINES are its TensorRT plans: `ready`, or `stale`, `damaged`, `refused` and why.
+    """
     from agent.detection.model import BUNDLED, list_packages, models_dir
 
     folder = models or models_dir()
     rows = [_list_row(listed) for home in (folder, BUNDLED) for listed in list_packages(home)]
+    if not as_json:
+        rows = [row | {"engines": model_build.engine_words(row.get("engines") or [])} for row in rows]
     table.show(rows, COLUMNS, as_json=as_json, empty=f"no model package in {folder}")
 
 
 def _list_row(listed: Listed) -> dict[str, Any]:
+    from agent.detection.plans import standings
+    from agent.engines.plan_store import PlanStore
+
     package = listed.package
     if package is None:
         return {"name": listed.folder.name, "folder": str(listed.folder), "fault": listed.fault}
@@ -159,6 +187,7 @@ def _list_row(listed: Listed) -> dict[str, Any]:
         "input": f"{package.input.size[0]}x{package.input.size[1]}",
         "labels": len(package.labels),
         "precisions": [variant.precision for variant in package.variant],
+        "engines": model_build.engine_rows(standings(package, PlanStore())),
         "folder": str(listed.folder),
         "fault": None,
     }

@@ -109,7 +109,10 @@ def profile_of(
         ranges = [sizes.batch, sizes.height, sizes.width, channels]
     fixed = picture.shape[0]
     if strict and fixed is not None and sizes.batch.most != fixed:
-        raise EngineError(f"{picture.name}: the graph takes batches of {fixed}, not up to {sizes.batch.most}")
+        raise EngineError(
+            f"{picture.name}: the graph takes batches of {fixed}, not up to {sizes.batch.most}; "
+            "`edgewarden model add --open-batch` makes one that takes any number"
+        )
     least, typical, most = (_shape(picture.shape, [one[place] for one in ranges]) for place in range(3))
     return Profile(input=picture.name, least=least, typical=typical, most=most)
 

@@ -19,6 +19,7 @@ WORTH_A_BATCH = 1.05
 """A larger batch must give so many more pictures a second: it costs memory, and time for each picture."""
 MEMORY_SHARE = 4
 """A batch may take one part in so many of the free memory."""
+NOT_MEASURED = "was not measured here"
 WORKING_BYTES = 16
 """Bytes of activations for each byte of input, from detectors that were measured."""
 
@@ -63,6 +64,7 @@ def choose(options: Sequence[Option], capability: tuple[int, int]) -> Choice:
     measured = [one for one in allowed if one.seconds is not None]
     if not measured:
         best = min(allowed, key=_loss)
+        others |= {one.precision: NOT_MEASURED for one in allowed}
         return Choice(best.precision, "nothing was measured here yet", _without(others, best))
     fastest = min(one.seconds for one in measured if one.seconds is not None)
     close = [one for one in measured if one.seconds is not None and one.seconds <= fastest * LEAST_SPEEDUP]
@@ -108,7 +110,7 @@ def _why(best: Option, measured: Sequence[Option]) -> str:
 def _slower(option: Option, best: Option) -> str:
     assert best.seconds is not None
     if option.seconds is None:
-        return "was not measured here"
+        return NOT_MEASURED
     ratio = option.seconds / best.seconds
     if ratio < 1:
         return f"{1 / ratio:.2f} x as fast as {best.precision}, which loses less"
