@@ -35,11 +35,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """``seconds`` an inference, ``speedup`` against the fp32 graph that was measured in the same run."""
+    """``seconds`` an inference, ``speedup`` against the fp32 graph that was measured in the same run; ``rates``:
+    pictures a second by batch, where more than one was measured."""
 
     identity: Identity
     seconds: float
     speedup: float
+    rates: dict[int, float] = {}
 
 
 class SpeedStore:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.detection.batch import best_batch
 from agent.detection.engine_set import Offer
 from agent.detection.plans import Wanted, wanted_plan
 from agent.engines.build_room import free_memory
 from agent.engines.plan_supply import supply
 from agent.engines.store import Identity, Speed
 from agent.errors import AgentError
-from agent.precision.match import Option, choose, not_native
+from agent.precision.match import Option, choose, choose_batch, not_native
 from agent.precision.speed import seconds_alone
 from agent.precision.usable import Judged, loss_of
 
@@ -39,6 +40,13 @@ log = logging.getLogger(__name__)
 ORDER = ("fp16", "int8", "mixed", "fp32")
 """What is most likely to be best is built first."""
 TOLD_STEP = 0.1
+
+
+class Measured(NamedTuple):
+    """A plan that is loaded: ``rates`` are pictures a second by batch, empty where it takes one at a time."""
+
+    wanted: Wanted
+    rates: Mapping[int, float]
 
 
 class Means(NamedTuple):
@@ -64,6 +72,7 @@ class Upgrade:
         self._means = means
         place = means.tensorrt.place
         self._options: dict[str, Option] = {}
+        self._measured: dict[str, Measured] = {}
         self._left: list[Variant] = []
         for one in sorted(variants, key=lambda one: ORDER.index(one.variant.precision)):
             precision = one.variant.precision
@@ -147,27 +156,33 @@ class Upgrade:
         except BaseException:
             engine.close()
             raise
-        seconds = seconds_alone(detector)
-        self._options[variant.precision] = self._options[variant.precision]._replace(seconds=seconds)
-        self._remember(wanted, seconds)
+        precision = variant.precision
+        self._options[precision] = self._options[precision]._replace(seconds=seconds_alone(detector))
+        rates: Mapping[int, float] = {}
+        if (detector.max_batch or 0) > 1 and detector.fixed_batch is None:
+            _, rates = best_batch(detector)
+        self._measured[precision] = Measured(wanted, rates)
         return detector
-
-    def _remember(self, wanted: Wanted, seconds: float) -> None:
-        base = self._options["fp32"].seconds if "fp32" in self._options else None
-        identity = plan_speed_identity(wanted, self._means.mode)
-        try:
-            self._means.speeds.put(Speed(identity=identity, seconds=seconds, speedup=base / seconds if base else 1.0))
-        except AgentError as error:
-            log.warning("%s", error)
 
     def _told(self, detector: Detector) -> str:
         option = self._options[detector.precision]
         assert option.seconds is not None
         loss = "" if option.loss is None else f", loses {max(0.0, option.loss):.4f}"
-        return f"{detector.backend} on {self._means.tensorrt.place.where}: {option.seconds * 1e3:.2f} ms{loss}"
+        where = "" if " on " in detector.backend else f" on {self._means.tensorrt.place.where}"
+        return f"{detector.backend}{where}: {option.seconds * 1e3:.2f} ms{loss}{self._batch(detector.precision)}"
+
+    def _batch(self, precision: str) -> str:
+        """Which batch would be best, for whoever has more pictures than one at a time."""
+        measured = self._measured[precision]
+        if len(measured.rates) < 2:
+            return ""
+        width, height = self._means.package.input.size
+        best, why = choose_batch(measured.rates, width * height * 3 * 4, self._means.memory())
+        return f", best batch {best} ({why})"
 
     def _choice(self) -> str | None:
         """After each engine that came: which precision from now on."""
+        self._remember()
         if not self._choosing:
             self._engines.why = "chosen by [model] precision or [governor] ladder"
             return None
@@ -176,6 +191,22 @@ class Upgrade:
         others = "; ".join(f"{name}: {why}" for name, why in choice.others.items())
         self._engines.why = f"{choice.precision} is {choice.why}" + (f" ({others})" if others else "")
         return choice.precision
+
+    def _remember(self) -> None:
+        """Once fp32 is there, which is what speedups are measured against."""
+        base = self._options["fp32"].seconds if "fp32" in self._options else None
+        if base is None:
+            return
+        for precision, measured in self._measured.items():
+            seconds = self._options[precision].seconds
+            assert seconds is not None
+            identity = plan_speed_identity(measured.wanted, self._means.mode)
+            try:
+                self._means.speeds.put(
+                    Speed(identity=identity, seconds=seconds, speedup=base / seconds, rates=dict(measured.rates))
+                )
+            except AgentError as error:
+                log.warning("%s", error)
 
 
 def plan_speed_identity(wanted: Wanted, mode: str) -> Identity:
