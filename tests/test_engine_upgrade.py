@@ -19,7 +19,7 @@ from waiting import wait_until
 import agent.app
 from agent.app import App
 from agent.config import parse
-from agent.detection import plans
+from agent.detection import batch, plans
 from agent.detection.detector import Detector
 from agent.detection.manifest import Variant
 from agent.detection.model import ModelPackage, find_package, load_package, update_package
@@ -89,6 +89,7 @@ class StandIn:
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
     made = StandIn()
     monkeypatch.setenv("EDGEWARDEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(batch, "TRIAL_SECONDS", 0.02)
     monkeypatch.setattr(agent.app, "find_tensorrt", lambda: TensorRT(PLACE, made.build, made.open_plan))
     return made
 

@@ -95,8 +95,8 @@ class EngineSet:
 
     @property
     def slots(self) -> int:
-        """How many submits may be open."""
-        return min(detector.slots for detector in self._detectors.values())
+        """How many submits may be open, those of an engine that was in use before counted in."""
+        return self._used.slots
 
     def use(self, precision: str) -> None:
         """From the next ``submit`` on. What is under way is finished by the engine that has it.

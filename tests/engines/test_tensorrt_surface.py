@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -104,3 +106,22 @@ def build(config: trt.IBuilderConfig, error: trt.ParserError) -> None:
 """
     for version in VERSIONS:
         assert all(use.there for use in walked(surface(material, version), source).uses), version
+
+
+def test_mypy_knows_tensorrt_by_its_public_stubs(tmp_path: Path) -> None:
+    """What ``make check`` relies on: without the stubs every name would be right."""
+    if not (REPOSITORY / ".venv" / "stubs" / "tensorrt" / "__init__.pyi").is_file():
+        pytest.skip("no stubs of TensorRT in .venv/stubs; make check puts them there")
+    snippet = tmp_path / "snippet.py"
+    snippet.write_text(
+        "from agent.engines.flavour import trt\n"
+        "def right(builder: trt.Builder) -> trt.IBuilderConfig:\n"
+        "    return builder.create_builder_config()\n"
+        "def wrong(builder: trt.Builder) -> None:\n"
+        "    builder.create_netwerk(0)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", str(snippet)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    faults = [line for line in done.stdout.splitlines() if ": error:" in line]
+    assert len(faults) == 1, done.stdout + done.stderr
+    assert '"Builder" has no attribute "create_netwerk"' in faults[0]
