@@ -227,7 +227,7 @@ class Cooling(msgspec.Struct, frozen=True, kw_only=True):
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     """Of the zone that is nearest its limit, in kelvin: ``headroom`` now, and ``steady_headroom`` in the long run if
-    all stays as it is; ``seconds_to_limit`` until the limit is reached, None when it is not. Negative: above the limit."""
+    all stays as it is; ``seconds_to_limit`` until it is reached, None when it is not. Negative: above the limit."""
 
     zone: str
     headroom: float
