@@ -28,6 +28,7 @@ _LEVELS = {
     "off": "ORT_DISABLE_ALL",
 }
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_TENSORRT = "TensorrtExecutionProvider"
 _DTYPES = {"float": "float32", "double": "float64", "bool": "bool"}
 # Fatal only: what ONNX Runtime would log as an error it also raises, and that becomes our one line.
 _LOG_FATAL = 4
@@ -190,8 +191,10 @@ def _load(
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisation])
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    providers: list[Any] = list(_providers(device, path, onnxruntime.get_available_providers()))
-    providers[0] = (providers[0], dict(provider_options)) if provider_options else providers[0]
+    providers = [
+        (name, _options_of(name, provider_options))
+        for name in _providers(device, path, onnxruntime.get_available_providers())
+    ]
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
@@ -204,7 +207,30 @@ def _providers(device: str, path: Path, available: Sequence[str]) -> list[str]:
         raise EngineError(f"{path}: ONNX Runtime has no device {device!r}, only {', '.join(_PROVIDERS)}")
     if _PROVIDERS[device] not in available:
         raise EngineError(f"{path}: this ONNX Runtime was built without {_PROVIDERS[device]}; use device cpu")
-    return [_PROVIDERS[device]] if device == "cpu" else [_PROVIDERS[device], _PROVIDERS["cpu"]]
+    if device == "cpu":
+        return [_PROVIDERS["cpu"]]
+    # Listed by every build that knows it, also where TensorRT is not installed: then it would only fail, loudly.
+    first = [_TENSORRT] if _TENSORRT in available and _tensorrt_is_there() else []
+    return [*first, _PROVIDERS[device], _PROVIDERS["cpu"]]
+
+
+def _tensorrt_is_there() -> bool:
+    """Whether the library that ONNX Runtime's TensorRT provider needs can be loaded."""
+    import ctypes
+
+    try:
+        ctypes.CDLL("libnvinfer.so.10")
+    except OSError:
+        return False
+    return True
+
+
+def _options_of(provider: str, options: Mapping[str, str]) -> dict[str, str]:
+    """What is said to the device's provider; TensorRT's is told where to work, and nothing of CUDA's arithmetic."""
+    if provider == _PROVIDERS["cpu"]:
+        return {}
+    shared = ("device_id", "user_compute_stream")
+    return {name: value for name, value in options.items() if provider != _TENSORRT or name in shared}
 
 
 def _backend(session: Any) -> str:

@@ -37,8 +37,14 @@ def open_onnx(file: Path, level: Optimisation) -> Engine:
 
 
 def on_device(device: str) -> OpenEngine:
-    """By ONNX Runtime on that device, ``cpu`` or ``cuda``; opening raises EngineError where it has none."""
-    return lambda file, level: OnnxEngine(file, device=device, optimisation=level)
+    """By ONNX Runtime on that device, ``cpu`` or ``cuda``. Raises EngineError where it has none."""
+    if device == "cpu":
+        return open_onnx
+    from agent.engines.cuda.onnx import check_onnx
+    from agent.engines.cuda.onnx import open_onnx as open_on_cuda
+
+    check_onnx()
+    return lambda file, level: open_on_cuda(file, optimisation=level)
 
 
 class Runs(NamedTuple):

@@ -7,6 +7,7 @@ import pytest
 from graphs import brightness_graph, float_value, node, save
 from numpy.typing import NDArray
 
+from agent.engines import onnx
 from agent.engines.base import Engine, TensorSpec
 from agent.engines.onnx import OnnxEngine
 from agent.errors import EngineError
@@ -164,3 +165,14 @@ def test_every_real_detector_loads_without_a_word_on_stderr(material: Path, capf
     for path in sorted((material / "models").glob("*.onnx")):
         OnnxEngine(path, threads=1).close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_tensorrts_provider_comes_first_where_its_library_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    available = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnx, "_tensorrt_is_there", lambda: False)
+    assert onnx._providers("cuda", Path("m.onnx"), available) == available[1:]
+    monkeypatch.setattr(onnx, "_tensorrt_is_there", lambda: True)
+    assert onnx._providers("cuda", Path("m.onnx"), available) == available
+    said = {"device_id": "0", "user_compute_stream": "7", "use_tf32": "1"}
+    assert onnx._options_of("TensorrtExecutionProvider", said) == {"device_id": "0", "user_compute_stream": "7"}
+    assert onnx._options_of("CPUExecutionProvider", said) == {}

@@ -1,19 +1,44 @@
-"""ONNX Runtime's CUDA provider as a network: the graph runs on our stream and our addresses, by I/O binding."""
+"""ONNX Runtime's CUDA provider as a network: the graph runs on our stream and our addresses, by I/O binding.
+
+Its TensorRT provider is put before it where TensorRT's library is there; that builds its engines at each start.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from agent.engines.base import TensorSpec
-from agent.engines.onnx import OnnxEngine
+from agent.engines.cuda.device import Device
+from agent.engines.cuda.engine import CudaEngine
+from agent.engines.onnx import OnnxEngine, Optimisation
+from agent.engines.store import cache_dir
 from agent.errors import EngineError
 
-if TYPE_CHECKING:
-    from agent.engines.cuda.device import Device
+
+def open_onnx(
+    path: Path, *, strict_fp32: bool = False, optimisation: Optimisation = "all", slots: int = 2
+) -> CudaEngine:
+    """The graph on this machine's first GPU; the calling thread owns it from now on. Raises EngineError."""
+    device = Device()
+    try:
+        network = OnnxNetwork(device, path, strict_fp32=strict_fp32, optimisation=optimisation)
+    except BaseException:
+        device.close()
+        raise
+    return CudaEngine(device, network, slots=slots, cache=cache_dir() / "kernels")
+
+
+def check_onnx() -> None:
+    """Whether ``open_onnx`` could work here. Raises EngineError, one line, where it could not."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        raise EngineError("this ONNX Runtime was built without CUDA; install onnxruntime-gpu, or use device cpu")
+    Device().close()
 
 
 class OnnxNetwork:
@@ -24,7 +49,9 @@ class OnnxNetwork:
 
     concurrent = False
 
-    def __init__(self, device: Device, path: Path, *, strict_fp32: bool = False, optimisation: Any = "all") -> None:
+    def __init__(
+        self, device: Device, path: Path, *, strict_fp32: bool = False, optimisation: Optimisation = "all"
+    ) -> None:
         self.stream: Any = device.stream()
         options = {
             "device_id": "0",
