@@ -15,7 +15,9 @@ from agent.cli.progress import Progress
 
 if TYPE_CHECKING:
     from agent.data import Frame
-    from agent.detection.engine_set import EngineSet
+    from agent.detection.detector import Detector
+    from agent.detection.manifest import Variant
+    from agent.detection.model import ModelPackage
 
 
 @click.command(name="bench")
@@ -23,19 +25,50 @@ if TYPE_CHECKING:
 @click.option("--source", "-s", default="synthetic://desk?fps=1000", show_default=True, help="What to look at.")
 @click.option("--rounds", type=click.IntRange(min=3), default=7, show_default=True, help="Interleaved rounds.")
 @click.option("--frames", type=click.IntRange(min=5), default=40, show_default=True, help="Frames a round.")
+@click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="ONNX Runtime's.")
+@click.option("--layers", type=click.IntRange(min=1), help="Also the dearest so many nodes of each precision's graph.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(model: str, source: str, rounds: int, frames: int, as_json: bool) -> None:
-    """Engine floor and whole pipeline, side by side.
+def command(model: str, source: str, rounds: int, frames: int, device: str, layers: int | None, as_json: bool) -> None:
+    """Engine floor and whole pipeline, side by side, for every precision of the model.
 
     In each round the engine alone, then the detector (preprocess, engine, decode, NMS), then the whole frame (detector,
-    tracks, events) run over the same pictures; medians over the rounds, ratios to the engine of the same round.
+    tracks, events) run over the same pictures; medians over the rounds, ratios to the engine of the same round. On a
+    GPU also the network's milliseconds by the device's own clock, and the memory that is taken there.
     """
-    from agent.app import build_detector
-    from agent.config import ModelConfig
-    from agent.host.extensions import extensions
+    from agent.detection.model import find_package
 
-    detector = build_detector(ModelConfig(path=model), extensions().decoders)
+    package = find_package(model)
     pictures = _pictures(source, frames)
+    reports = [_measured(package, variant, device, pictures, rounds, layers) for variant in package.variant]
+    if as_json:
+        click.echo(json.dumps({"model": model, "source": source, **reports[0], "precisions": reports}))
+        return
+    click.echo(f"{model} on {source}, {rounds} rounds of {len(pictures)} frames")
+    for report in reports:
+        _show(report)
+
+
+def _measured(
+    package: ModelPackage, variant: Variant, device: str, pictures: list[Frame], rounds: int, layers: int | None
+) -> dict[str, Any]:
+    """One precision: the contestants, memory, and the dearest nodes."""
+    from agent.engines.layers import layers as layers_of
+    from agent.precision.trial import on_device, open_detector
+
+    file = package.file_of(variant)
+    detector = open_detector(package, file, variant.optimisation or "all", open_engine=on_device(device))
+    try:
+        report = {"precision": variant.precision, "backend": detector.backend, **_raced(detector, pictures, rounds)}
+        report |= _memory(detector)
+    finally:
+        detector.close()
+    if layers:
+        found = layers_of(file, device)[:layers]
+        report["layers"] = [{"name": one.name, "operator": one.operator, "ms": round(one.ms, 4)} for one in found]
+    return report
+
+
+def _raced(detector: Detector, pictures: list[Frame], rounds: int) -> dict[str, Any]:
     contestants: dict[str, Callable[[Frame], object]] = _contestants(detector)
     measured: dict[str, list[float]] = {name: [] for name in contestants}
     with Progress("rounds", rounds) as progress:
@@ -43,13 +76,30 @@ def command(model: str, source: str, rounds: int, frames: int, as_json: bool) ->
             for name, run in contestants.items():
                 measured[name].append(_per_frame_ms(run, pictures))
             progress.step()
-    report = _report(measured)
-    if as_json:
-        click.echo(json.dumps({"model": model, "source": source, "backend": detector.backend, **report}))
-        return
-    click.echo(f"{model} on {source}, {detector.backend}, {rounds} rounds of {len(pictures)} frames")
+    return _report(measured)
+
+
+def _memory(detector: Detector) -> dict[str, Any]:
+    """Of this process and of the device, bytes; and the network by the device's clock."""
+    import psutil
+
+    told: dict[str, Any] = {"rss_bytes": psutil.Process().memory_info().rss}
+    on_device = getattr(detector.engine, "device_ms", None)
+    if on_device is not None:
+        memory = detector.engine.memory()  # type: ignore[attr-defined]
+        told |= {"device_ms": round(on_device(), 4), "device_bytes": memory["used"], "buffer_bytes": memory["buffers"]}
+    return told
+
+
+def _show(report: dict[str, Any]) -> None:
+    on_device = f", {report['device_ms']:.3f} ms by CUDA events" if "device_ms" in report else ""
+    used = f", device {report['device_bytes'] / 1e6:,.0f} MB" if "device_bytes" in report else ""
+    click.echo(f"{report['precision']}: {report['backend']}{on_device}")
     for name, figures in report["contestants"].items():
         click.echo(f"  {name:16} {figures['ms']:8.2f} ms a frame   {figures['ratio']:5.2f} x engine")
+    click.echo(f"  memory: resident {report['rss_bytes'] / 1e6:,.0f} MB{used}")
+    for one in report.get("layers", ()):
+        click.echo(f"  {one['ms']:8.3f} ms  {one['operator']:20} {one['name']}")
 
 
 def _pictures(spec: str, count: int) -> list[Frame]:
@@ -69,7 +119,7 @@ def _pictures(spec: str, count: int) -> list[Frame]:
         source.close()
 
 
-def _contestants(detector: EngineSet) -> dict[str, Callable[[Frame], object]]:
+def _contestants(detector: Detector) -> dict[str, Callable[[Frame], object]]:
     from agent.tracking.events import Events
     from agent.tracking.tracker import Tracker
 
@@ -79,7 +129,13 @@ def _contestants(detector: EngineSet) -> dict[str, Callable[[Frame], object]]:
         now = time.monotonic()
         return events.update(tracker.update(detector.detect(frame), now), frame, now)
 
-    return {"engine": detector.engine_alone, "detector": detector.detect, "whole frame": whole}
+    return {"engine": _floor(detector), "detector": detector.detect, "whole frame": whole}
+
+
+def _floor(detector: Detector) -> Callable[[Frame], object]:
+    """The network alone: on a GPU as a graph on what lies there, else with its input and outputs."""
+    on_device = getattr(detector.engine, "run_network", None)
+    return detector.engine_alone if on_device is None else lambda _frame: on_device()
 
 
 def _per_frame_ms(run: Callable[[Frame], object], frames: list[Frame]) -> float:

@@ -86,6 +86,11 @@ class Detector:
         self._strange: set[int] = set()
 
     @property
+    def engine(self) -> Engine:
+        """What it runs on, for who measures it."""
+        return self._engine
+
+    @property
     def fixed_batch(self) -> int | None:
         """How many pictures the graph always takes at once; None where it takes any number."""
         return self._fixed_batch

@@ -75,7 +75,14 @@ def test_check_finds_everything_that_is_wrong_with_a_machine(tmp_path: Path) -> 
 
 
 def test_bench_prints_the_ratio_of_the_whole_frame_to_the_engine() -> None:
-    done = edgewarden("bench", "--rounds", "3", "--frames", "5", "--json")
-    contestants = json.loads(done.stdout)["contestants"]
+    done = edgewarden("bench", "--rounds", "3", "--frames", "5", "--layers", "4", "--json")
+    report = json.loads(done.stdout)
+    (fp32,) = report["precisions"]
+    assert fp32["precision"] == "fp32"
+    assert fp32["rss_bytes"] > 0
+    costs = [layer["ms"] for layer in fp32["layers"]]
+    assert len(costs) == 4
+    assert costs == sorted(costs, reverse=True)
+    contestants = report["contestants"]
     assert contestants["engine"]["ratio"] == 1.0
     assert set(contestants) == {"engine", "detector", "whole frame"}
