@@ -39,7 +39,7 @@ class Alert:
             from agent import PluginError
 
             raise PluginError("alert: not started")
-        return self._desk.event(event)
+        return self._desk.event(event, frame)
 
     @hookimpl
     def on_health(self, health: Health) -> None:

@@ -72,7 +72,7 @@ def _tell(state_dir: Path, config: AlertConfig, rule: Rule, node: str) -> Outcom
         return outcome
     from plugins.alert.sinks import remote_sinks
 
-    sinks: dict[str, Deliver] = dict(remote_sinks(config, _no_broker))
+    sinks: dict[str, Deliver] = dict(remote_sinks(config, _no_broker, lambda alert: None))
     if config.log:
         from plugins.alert.message import sentence
 

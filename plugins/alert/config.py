@@ -59,6 +59,7 @@ class Webhook(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ca_file: str = ""
     cert_file: str = ""
     key_file: str = ""
+    picture: bool = False
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -84,6 +85,7 @@ class AppriseSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     name: SinkName = "apprise"
     title: str = "edgewarden {node}: {rule}"
     timeout: Annotated[float, Meta(gt=0, le=300)] = 30.0
+    picture: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -127,6 +129,10 @@ class AlertConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def apprises(self) -> tuple[AppriseSink, ...]:
         """All of them."""
         return (self.apprise,) if isinstance(self.apprise, AppriseSink) else self.apprise
+
+    def shows_pictures(self) -> bool:
+        """Whether any sink wants them."""
+        return any(one.picture for one in self.webhooks()) or any(one.picture for one in self.apprises())
 
     def sinks(self) -> Iterator[str]:
         """The names of all sinks, the log's first."""

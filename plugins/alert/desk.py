@@ -16,11 +16,12 @@ from concurrent.futures import wait as wait_for
 
 import msgspec
 
-from agent import Agent, Event, Health, Outbox, PluginError, to_json
+from agent import Agent, Event, Frame, Health, Outbox, PluginError, to_json
 from plugins.alert.config import AlertConfig
 from plugins.alert.courier import Courier
 from plugins.alert.gate import Gate, Gates, GateState
 from plugins.alert.message import AlertMessage, sentence
+from plugins.alert.portraits import Portraits
 from plugins.alert.recall import Recall
 from plugins.alert.rules import Memory, Verdict, hear, intent, recovered, tick
 from plugins.alert.sinks import remote_sinks
@@ -42,7 +43,8 @@ class Desk:
         self._rules = {rule.name: rule for rule in config.rule}
         self._recall: Recall[Memory] = Recall(agent.state_dir / "memory.json", Memory)
         self._memory, self._doubtful = recovered(self._recall.load())
-        sinks = remote_sinks(config, agent.command)
+        self._portraits = Portraits(agent.state_dir / "pictures")
+        sinks = remote_sinks(config, agent.command, self._portraits.path_of)
         self._recalls = {name: Recall(agent.state_dir / f"gate-{name}.json", GateState) for name in config.sinks()}
         self._gates = {
             name: Gate(name, self._rules, recall.load(), config.expire) for name, recall in self._recalls.items()
@@ -67,13 +69,18 @@ class Desk:
         for courier in self._couriers.values():
             courier.stop(deadline)
 
-    def event(self, event: Event) -> Future[None] | None:
+    def event(self, event: Event, frame: Frame | None) -> Future[None] | None:
         """Judge. What follows is committed on return; the Future completes when it has arrived or has to wait.
 
         PluginError when committing takes too long: give the event again.
         """
+        if self._config.shows_pictures():
+            self._portraits.see(event, frame)
         limit = self._config.max_frame_age
-        return self._act(hear(self._config.rule, self._memory, event, self._outlook, time.time(), limit))
+        arrival = self._act(hear(self._config.rule, self._memory, event, self._outlook, time.time(), limit))
+        if event.kind == "end":
+            self._portraits.forget(event.id)
+        return arrival
 
     def health(self, health: Health) -> None:
         """Once a second: what the passing of time means, unless events wait whose end may stand in the log already."""
@@ -118,6 +125,8 @@ class Desk:
         arrivals: list[Future[None]] = []
         commits: list[Future[None]] = []
         for alert in alerts:
+            if alert.state == "raised" and self._config.shows_pictures():
+                self._portraits.keep(alert)
             for name in self._addressed(alert):
                 arrivals.append(self._couriers[name].expect(alert))
                 self._gates[name].queued(alert)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from agent import PluginError
@@ -20,8 +22,9 @@ class Notifier:
     """One Apprise sink. A call returns when every service of the file has the alert, and raises PluginError otherwise:
     those that have it are left out of the next try."""
 
-    def __init__(self, sink: AppriseSink) -> None:
+    def __init__(self, sink: AppriseSink, picture: Callable[[AlertMessage], Path | None] = lambda alert: None) -> None:
         self._sink = sink
+        self._picture = picture if sink.picture else lambda alert: None
         self._have: dict[tuple[str, str], set[str]] = {}
 
     def __call__(self, alert: AlertMessage) -> None:
@@ -44,6 +47,7 @@ class Notifier:
             "body": sentence(alert),
             "state": alert.state,
             "have": sorted(have),
+            "picture": str(self._picture(alert) or ""),
         }
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:

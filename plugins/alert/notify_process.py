@@ -56,7 +56,12 @@ def tell(request: dict[str, Any]) -> dict[str, Any]:
 def _notify(service: Any, request: dict[str, Any]) -> bool:
     kind = KINDS.get(request["state"], "info")
     try:
-        return bool(service.notify(body=request["body"], title=request["title"], notify_type=kind))
+        words = {"body": request["body"], "title": request["title"], "notify_type": kind}
+        if request.get("picture") and getattr(service, "attachment_support", False):
+            from apprise import AppriseAttachment
+
+            words["attach"] = AppriseAttachment(request["picture"])
+        return bool(service.notify(**words))
     except Exception:  # noqa: BLE001 - any service's own code; what it says may hold its secrets
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
 from typing import Any
 
 from agent import PluginError, to_json
@@ -20,11 +21,12 @@ Deliver = Callable[[AlertMessage], None]
 Ask = Callable[[str, Mapping[str, Any]], "Future[dict[str, Any]]"]
 
 
-def remote_sinks(config: AlertConfig, ask: Ask) -> dict[str, Deliver]:
-    """All but the log. ``ask``: the agent's ``command``, by which the mqtt plugin is asked to publish."""
+def remote_sinks(config: AlertConfig, ask: Ask, picture: Callable[[AlertMessage], Path | None]) -> dict[str, Deliver]:
+    """All but the log. ``ask``: the agent's ``command``, by which the mqtt plugin is asked to publish. ``picture``: the
+    file that goes with an alert."""
     sinks: dict[str, Deliver] = {"mqtt": Publication(ask)} if config.mqtt else {}
-    sinks |= {webhook.name: Poster(webhook) for webhook in config.webhooks()}
-    return sinks | {apprise.name: Notifier(apprise) for apprise in config.apprises()}
+    sinks |= {webhook.name: Poster(webhook, picture) for webhook in config.webhooks()}
+    return sinks | {apprise.name: Notifier(apprise, picture) for apprise in config.apprises()}
 
 
 class Publication:

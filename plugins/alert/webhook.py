@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ssl
 import time
@@ -11,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from agent import PluginError, to_json
 from plugins.alert.config import Webhook
@@ -30,17 +33,23 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 class Poster:
     """One webhook. A call returns after an answer of 2xx; PluginError otherwise, RefusedError where trying again is in
-    vain. ``wall``: UNIX seconds, for the signature."""
+    vain. ``picture``: an alert's file, for one that wants it. ``wall``: UNIX seconds, for the signature."""
 
-    def __init__(self, webhook: Webhook, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        webhook: Webhook,
+        picture: Callable[[AlertMessage], Path | None] = lambda alert: None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self._webhook = webhook
+        self._picture = picture
         self._wall = wall
         parts = urlsplit(webhook.url)
         self._where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._opener: urllib.request.OpenerDirector | None = None
 
     def __call__(self, alert: AlertMessage) -> None:
-        body = to_json(alert)
+        body = self._body(alert)
         request = urllib.request.Request(self._webhook.url, body, self._headers(alert, body), method="POST")  # noqa: S310
         try:
             with self._open(request) as answer:
@@ -54,6 +63,16 @@ class Poster:
         except (OSError, http.client.HTTPException) as error:
             self._opener = None
             raise PluginError(f"{self._where} broke off: {error or type(error).__name__}") from None
+
+    def _body(self, alert: AlertMessage) -> bytes:
+        path = self._picture(alert) if self._webhook.picture else None
+        try:
+            picture = path.read_bytes() if path else b""
+        except OSError:
+            picture = b""  # it was cleared away meanwhile: the alert is what matters
+        if not picture:
+            return to_json(alert)
+        return to_json({**msgspec.to_builtins(alert), "picture": base64.b64encode(picture).decode()})
 
     def _open(self, request: urllib.request.Request) -> Any:
         if self._opener is None:

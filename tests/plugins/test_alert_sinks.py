@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
+import numpy as np
 import pytest
 from authority import Authority
 from broker import Mosquitto, Subscriber
@@ -24,13 +26,14 @@ from waiting import wait_until
 from agent import Health, PluginError
 from agent.cli import main
 from agent.data import CameraHealth, LogHealth
-from agent.testing import NODE, PluginHarness, make_event
+from agent.testing import NODE, PluginHarness, make_event, make_frame
 from plugins.alert import Alert
 from plugins.alert.command import command
 from plugins.alert.config import AppriseSink, Webhook
 from plugins.alert.message import AlertMessage
 from plugins.alert.notifier import Notifier
 from plugins.alert.notify_process import urls_of
+from plugins.alert.portraits import Portraits
 from plugins.alert.refusal import RefusedError
 from plugins.alert.signature import read_secret, signature
 from plugins.alert.webhook import Poster
@@ -229,6 +232,59 @@ def test_a_rate_holds_and_its_summary_comes_when_there_is_room(receiver: Receive
     assert raised[:2] == ["e0", "e1"]
 
 
+def _shown(message: dict[str, Any]) -> tuple[int, ...]:
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(message["picture"]), np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return tuple(picture.shape)
+
+
+def test_an_alert_carries_the_events_picture_also_after_an_outage_and_a_restart(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    receiver.status = 503
+    event = make_event(id="e1", best_box=(10.0, 10.0, 600.0, 500.0))
+    hooks = [{"url": receiver.url, "picture": True}]
+    with _harness(tmp_path, webhook=hooks) as harness:
+        harness.send(event, make_frame(1280, 720))
+        wait_until(lambda: receiver.tries >= 1)
+    receiver.status = 200
+    with _harness(tmp_path, webhook=hooks) as harness:
+        wait_until(lambda: receiver.taken)
+        harness.send(msgspec.structs.replace(event, kind="end", seq=1))
+        wait_until(lambda: len(receiver.taken) == 2)
+    assert _shown(receiver.taken[0]) == (360, 640, 3)
+    assert "picture" not in receiver.taken[1]
+
+
+def test_an_alert_that_only_time_raised_carries_the_best_picture_so_far(receiver: Receiver, tmp_path: Path) -> None:
+    rule = {**RULE, "dwell": 0.05}
+    with _harness(tmp_path, rule=[rule], webhook={"url": receiver.url, "picture": True}) as harness:
+        harness.send(make_event(), make_frame(320, 240))
+
+        def raised() -> bool:
+            harness.health_tick(Health(node=NODE, at=0.0, cameras={"cam": CameraHealth(state="up")}))
+            return bool(receiver.taken)
+
+        wait_until(raised)
+    assert _shown(receiver.taken[0]) == (240, 320, 3)
+
+
+def test_pictures_of_alerts_are_bounded_on_disk_and_in_memory(tmp_path: Path) -> None:
+    portraits = Portraits(tmp_path / "p", budget=60_000)
+    frame = make_frame(128, 96)
+    names = [f"a{n}" for n in range(8)]
+    for name in names:
+        portraits.see(make_event(id=name), frame)
+        portraits.keep(msgspec.structs.replace(ALERT, id=name, alert=name))
+    kept = {path.stem for path in (tmp_path / "p").iterdir()}
+    assert kept
+    assert kept == set(names[-len(kept) :])
+    assert len(kept) < 8
+    assert portraits.path_of(msgspec.structs.replace(ALERT, alert="a7")) is not None
+    assert portraits.path_of(msgspec.structs.replace(ALERT, alert="a7", state="resolved")) is None
+    assert portraits.path_of(msgspec.structs.replace(ALERT, alert="a0")) is None
+
+
 # Apprise
 
 
@@ -254,6 +310,19 @@ def test_apprise_tells_its_services_from_a_process_of_its_own(receiver: Receiver
     assert told["title"] == "edgewarden node: people"
     assert told["message"] == "alert people raised: person at cam, score 0.90 (event e1)"
     assert told["type"] == "warning"
+
+
+@pytest.mark.usefixtures("apprise")
+def test_apprise_gets_the_picture_as_an_attachment(receiver: Receiver, tmp_path: Path) -> None:
+    portraits = Portraits(tmp_path / "p")
+    portraits.see(make_event(id="e1"), make_frame())
+    portraits.keep(ALERT)
+    urls = tmp_path / "urls"
+    urls.write_text(_json_url(receiver), encoding="utf-8")
+    Notifier(AppriseSink(urls_file=str(urls), picture=True), portraits.path_of)(ALERT)
+    (attached,) = receiver.taken[0]["attachments"]
+    assert attached["mimetype"] == "image/jpeg"
+    assert _shown({"picture": attached["base64"]}) == (48, 64, 3)
 
 
 @pytest.mark.usefixtures("apprise")
