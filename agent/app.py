@@ -17,10 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent.board.jetson import power_mode
 from agent.config import CameraConfig, Config, ModelConfig, read_secret
 from agent.control import Control
-from agent.data import CameraHealth, Frame, Health, to_json
+from agent.data import CameraHealth, Frame, Health, PluginHealth, to_json
 from agent.detection.decoders.base import Decoder
 from agent.detection.detector import Detector
 from agent.detection.engine_set import EngineSet, load_within
@@ -31,10 +33,15 @@ from agent.engines.onnx import OnnxEngine, backend_name
 from agent.engines.plan_store import PlanStore
 from agent.engines.store import SpeedStore
 from agent.errors import AgentError, ConfigError, EngineError
+from agent.governor import ladder
+from agent.governor.governing import Governor, Options
+from agent.governor.ladder import Cost
 from agent.governor.limits import Rung
 from agent.governor.monitor import Monitor
+from agent.governor.policy import Settings
 from agent.governor.sensors.base import Reading
 from agent.governor.sensors.board import board_sensors
+from agent.governor.steering import Steering
 from agent.host.clock import is_synced
 from agent.host.loading import table_faults
 from agent.host.log import EventLog
@@ -42,7 +49,7 @@ from agent.host.manager import Host
 from agent.pipeline import Lane, Pipeline, failure
 from agent.precision.gate import Verdict
 from agent.precision.upgrade import Means, Upgrade
-from agent.precision.usable import accurate, insisted, judged
+from agent.precision.usable import accurate, insisted, judged, weight_of
 from agent.service import notify
 from agent.sources.base import Source
 from agent.sources.capture import Capture
@@ -56,6 +63,8 @@ from agent.tracking.tracker import Tracker
 log = logging.getLogger(__name__)
 
 STATUS_PERIOD = 5.0
+# Of a camera whose table names no rate, until it shows one.
+ASSUMED_FPS = 30.0
 DRAIN_ON_SIGNAL = 8.0
 DRAIN_AT_END = 20.0
 PLUGIN_SHUTDOWN = 5.0
@@ -93,6 +102,7 @@ class App:
         self._started = time.monotonic()
         self._identity = {"pid": os.getpid(), "started_at": time.time(), "version": version("edgewarden")}
         self._status_due = 0.0
+        self._busy = (time.monotonic(), 0.0)
         self._failure: BaseException | None = None
         self._ended = threading.Event()
 
@@ -142,7 +152,10 @@ class App:
             wake=wake,
             max_frames=self._max_frames,
         )
-        self.control = Control(self.pipeline, self._ladder(), self._ask_reload, self.host.offer_decision)
+        rungs, governor = self._governed()
+        self.control = Control(self.pipeline, rungs, self._ask_reload, self.host.offer_decision)
+        self.pipeline.aim(self.control.decision)
+        self.steering = Steering(governor, rungs, self.control.govern, self.host.choose_rung)
         self.host.provide(self.control.commands())
         self.monitor = Monitor({**self.host.sensors, **board_sensors()}, self._tick)
         self.host.start()
@@ -161,14 +174,25 @@ class App:
             lane.capture.start()
             stack.callback(lane.capture.stop, 3.0)
 
-    def _ladder(self) -> list[Rung]:
-        """As configured; by default the one rung of the precision in use, at full rate. Raises ConfigError."""
+    def _governed(self) -> tuple[list[Rung], Governor | None]:
+        """The ladder, as configured or made of what was measured, and who goes up and down it. Raises ConfigError."""
+        seconds = self.detector.seconds()
+        top = sum(camera.fps or ASSUMED_FPS for camera in self.config.camera)
+        costs = {name: Cost(took, self.detector.weights.get(name, 1.0)) for name, took in seconds.items()}
+        rungs = self._configured() or ladder.make(costs, top)
+        if not self.config.governor.enabled:
+            return rungs, None
+        options = governor_options(self.config)
+        return rungs, Governor(ladder.weigh(rungs, costs, top), seconds, options, top)
+
+    def _configured(self) -> list[Rung]:
+        """As configured. Raises ConfigError for a precision that cannot be used."""
         rungs = [Rung(rung.precision, rung.rate) for rung in self.config.governor.ladder]
         for number, rung in enumerate(rungs):
             if rung.precision not in (*self.detector.precisions, *self.detector.expected):
                 known = ", ".join(f"{name}: {why}" for name, why in self.detector.told.items())
                 raise ConfigError(f"governor.ladder[{number}].precision: {rung.precision} cannot be used ({known})")
-        return rungs or [Rung(self.detector.precision, None)]
+        return rungs
 
     def _ask_reload(self) -> None:
         """Check the configuration anew, and have ``wait`` return so that the caller may start with it.
@@ -240,7 +264,7 @@ class App:
             log.warning("not every plugin had taken its events when the agent stopped; durable ones go on next time")
         self.host.save_unfinished()
         self.host.stop(PLUGIN_SHUTDOWN)
-        self._write_status(self.health(self.monitor.latest))
+        self._write_status(self.steering.told(self.health(self.monitor.latest)))
 
     def _drain(self) -> bool:
         """Wait for the plugins; a signal shortens that, also one that comes meanwhile."""
@@ -258,7 +282,13 @@ class App:
 
     def _tick(self, reading: Reading, now: float) -> None:
         self.host.check(now)
-        health = self.health(reading)
+        busy = self.pipeline.counts.busy_seconds
+        (before, busy_before), self._busy = self._busy, (now, busy)
+        share = min(1.0, (busy - busy_before) / (now - before)) if before < now else None
+        health = msgspec.structs.replace(self.health(reading), busy=None if share is None else round(share, 4))
+        health = self.steering.tick(health, now)
+        decision = self.control.decision
+        health = msgspec.structs.replace(health, rung=decision.rung, rate=decision.rate, reason=decision.reason)
         self.host.offer_health(health)
         if now >= self._status_due:
             self._status_due = now + STATUS_PERIOD
@@ -269,6 +299,7 @@ class App:
         """The state of the node at this moment."""
         now = time.monotonic()
         counts = self.pipeline.counts
+        statuses = self.host.statuses()
         return Health(
             node=self.config.node,
             at=time.time(),
@@ -287,7 +318,8 @@ class App:
             latency_ms=percentiles(list(counts.latency_ms)),
             frame_age_ms=percentiles(list(counts.frame_age_ms)),
             queues=self.host.queues(),
-            plugins=self.host.statuses(),
+            drops=drops(self.lanes, statuses, now),
+            plugins=statuses,
             log=self.log.health(),
             rung=self.control.decision.rung,
             rate=self.control.decision.rate,
@@ -364,6 +396,7 @@ def build_detector(
     engines = load_within(wanted, load, config.memory, resident_bytes)
     refused = {name: f"refused: {one.verdict.reason}" for name, one in verdicts.items() if not one.verdict.usable}
     left_out = {one.precision: f"left out: {one.reason}" for one in engines.left_out}
+    engines.weights = {name: weight_of(one.variant, package.choose()) for name, one in verdicts.items()}
     engines.told = {name: verdicts[name].verdict.reason for name in engines.precisions} | left_out | refused
     for precision, reason in engines.told.items():
         level = logging.INFO if precision in engines.precisions and "FORCED" not in reason else logging.WARNING
@@ -523,6 +556,28 @@ def camera_counts(lane: Lane, now: float) -> dict[str, int]:
     return {"captured": status.captured, "inferred": lane.inferred, "dropped": status.dropped + lane.stale}
 
 
+def drops(lanes: Sequence[Lane], plugins: Mapping[str, PluginHealth], now: float) -> dict[str, int]:
+    """What was let go: frames in all, and events by plugin."""
+    frames = sum(camera_counts(lane, now)["dropped"] for lane in lanes)
+    return {"frames": frames, **{name: plugin.dropped for name, plugin in plugins.items()}}
+
+
+def governor_options(config: Config) -> Options:
+    """What ``[governor]`` and the cameras say to the governor."""
+    wanted = config.governor
+    # Only what is live can be too old.
+    ages = {camera.name: camera.max_age for camera in config.camera if camera.realtime}
+    return Options(
+        thermal=Settings(margin=wanted.margin, dwell=wanted.dwell),
+        limit=wanted.limit,
+        limits=wanted.limits,
+        ignore=wanted.ignore,
+        safe_rung=wanted.safe_rung,
+        max_age=ages,
+        needs_temperature=wanted.needs_temperature,
+    )
+
+
 def camera_health(lane: Lane, now: float) -> CameraHealth:
     """One camera's state for ``health``."""
     status = lane.capture.status(now)
@@ -531,6 +586,7 @@ def camera_health(lane: Lane, now: float) -> CameraHealth:
         reason=status.reason or ("by command" if lane.paused else ""),
         fps=round(lane.fps(now), 2),
         frame_age_ms=None if lane.last_age_ms is None else round(lane.last_age_ms, 1),
+        frame_age_p95_ms=None if (age := lane.age_p95_ms(now)) is None else round(age, 1),
         **camera_counts(lane, now),
     )
 

@@ -179,10 +179,22 @@ class RungConfig(Struct, frozen=True, kw_only=True):
     rate: Positive | None = None
 
 
-class GovernorConfig(Struct, frozen=True, kw_only=True):
-    """``[governor]``. ``ladder``: the best rung first; by default one, the model's precision at full rate."""
+Celsius = Annotated[float, Meta(ge=0, le=150)]
 
+
+class GovernorConfig(Struct, frozen=True, kw_only=True):
+    """``[governor]``. ``ladder``: the best rung first; by default made of what the gate allows and what was
+    measured."""
+
+    enabled: bool = True
     ladder: tuple[RungConfig, ...] = ()
+    limit: Celsius | None = None
+    limits: dict[str, Celsius] = {}
+    ignore: tuple[str, ...] = ()
+    margin: Annotated[float, Meta(ge=1, le=50)] = 2.5
+    dwell: Positive = 45.0
+    safe_rung: Annotated[int, Meta(ge=0)] | None = None
+    needs_temperature: bool = False
 
 
 class LogConfig(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from agent.data import Decision
 from agent.errors import ConfigError
-from agent.governor.limits import Limits, Rung, ceiling
+from agent.governor.limits import Limits, Rung, clamp
 
 Answer = dict[str, Any]
 
@@ -66,7 +66,24 @@ class Control:
         self._decided = decided
         self._lock = threading.Lock()
         self._limits = Limits()
-        self.decision = ceiling(self._ladder, self._limits)
+        self._wanted, self._reason = 0, "no limit"
+        self.decision = clamp(self._ladder, self._limits, self._wanted, self._reason)
+
+    def govern(self, rung: int, reason: str) -> None:
+        """What the governor wants from now on; the limits stand above it."""
+        with self._lock:
+            self._wanted, self._reason = rung, reason
+            self._settle(self._limits)
+
+    def _settle(self, limits: Limits) -> None:
+        """Raises ValueError for a rung that the ladder has not; nothing changes then."""
+        before = self.decision
+        self.decision = clamp(self._ladder, limits, self._wanted, self._reason)
+        self._limits = limits
+        # Why it holds is told anew every second; that changes nothing.
+        if msgspec.structs.replace(self.decision, reason="") != msgspec.structs.replace(before, reason=""):
+            self._pipeline.aim(self.decision)
+            self._decided(self.decision)
 
     def commands(self) -> Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], Answer]]]:
         """By name: the struct of the arguments, and what is done with them."""
@@ -94,12 +111,9 @@ class Control:
                 rung=self._limits.rung if args.rung is UNSET else args.rung,
             )
             try:
-                decision = ceiling(self._ladder, wanted)
+                self._settle(wanted)
             except ValueError as error:
-                raise ConfigError(f"{error}; [governor] ladder has {len(self._ladder)} rung(s)") from None
-            self._limits, self.decision = wanted, decision
-            self._pipeline.aim(decision)
-            self._decided(decision)
+                raise ConfigError(f"{error}; the ladder has {len(self._ladder)} rung(s)") from None
         return {"fps": wanted.fps, "rung": wanted.rung}
 
     def _reloaded(self, _args: NoArgs) -> Answer:

@@ -7,6 +7,7 @@ what an event is to tracking, and everything that a plugin does to the host.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 
 RECENT = 4096
 IDLE_WAIT = 0.1
+AGE_WINDOW = 3.0
 
 
 class Receiver(Protocol):
@@ -65,6 +67,7 @@ class Lane:
         self.finished = False
         self.last_age_ms: float | None = None
         self.recent: deque[float] = deque(maxlen=64)
+        self.recent_ages: deque[tuple[float, float]] = deque(maxlen=256)
 
     @property
     def name(self) -> str:
@@ -93,12 +96,19 @@ class Lane:
         times = [at for at in tuple(self.recent) if now - at <= 5.0]  # a copy: the dispatcher goes on appending
         return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
 
+    def age_p95_ms(self, now: float) -> float | None:
+        """The 95th percentile of the ages of the frames dispatched in the last seconds; None when there were none."""
+        ages = sorted(age for at, age in tuple(self.recent_ages) if now - at <= AGE_WINDOW)
+        return ages[math.ceil(len(ages) * 0.95) - 1] if ages else None
+
 
 class Counts(msgspec.Struct):
-    """What the loop has done so far. The rings hold the last few thousand values, in milliseconds."""
+    """What the loop has done so far. ``busy_seconds``: with an inference under way. The rings hold the last few
+    thousand values, in milliseconds."""
 
     inferred: int = 0
     detections: int = 0
+    busy_seconds: float = 0.0
     events: Counter[str] = msgspec.field(default_factory=Counter)
     frame_age_ms: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT))
     latency_ms: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT))
@@ -132,6 +142,7 @@ class Pipeline:
         self._clock = clock
         self._stop = threading.Event()
         self._open: deque[tuple[Lane, Frame, Open]] = deque()
+        self._busy_since = 0.0
         self._turn = 0.0
         self._aimed: Decision | None = None
         self._rate: float | None = None
@@ -212,6 +223,8 @@ class Pipeline:
                 # From the moment it was due, so that the mean is the rate; a pause is not made up for.
                 self._due = max(self._due, self._clock() - 1.0 / self._rate) + 1.0 / self._rate
             lane, frame = chosen
+            if not self._open:
+                self._busy_since = self._clock()
             self._open.append((lane, frame, self._detector.submit([frame])))
             self._submitted += 1
 
@@ -230,6 +243,8 @@ class Pipeline:
         lane, frame, pending = self._open.popleft()
         found = lane.sieve(self._detector.collect(pending)[0])
         now = self._clock()
+        self.counts.busy_seconds += now - self._busy_since
+        self._busy_since = now
         # Frame by frame a recording runs faster than it was filmed: what happens in it is timed by its own clock.
         at = lane.capture.media_time(frame)
         self._tell(lane, lane.events.update(lane.tracker.update(found, at), frame, now, at=at))
@@ -238,6 +253,7 @@ class Pipeline:
         lane.inferred += 1
         lane.recent.append(now)
         lane.last_age_ms = (self._clock() - frame.captured_mono) * 1e3
+        lane.recent_ages.append((now, lane.last_age_ms))
         self.counts.inferred += 1
         self.counts.detections += len(detections)
         self.counts.latency_ms.append(detections.latency_ms)

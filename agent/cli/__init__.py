@@ -21,6 +21,7 @@ COMMANDS = {
     "zones": "See the zones, lines and masks that are configured.",
     "plugins": "List the plugins and show what each one does.",
     "doctor": "What this machine is, what runs on it, what is missing and how to install it.",
+    "governor": "Try the governor: what it does when it gets hot.",
     "bench": "Measure the engine's floor and the whole pipeline beside it.",
 }
 COMMANDS_GROUP = "edgewarden.commands"

@@ -25,6 +25,19 @@ class Limits(NamedTuple):
     rung: int | None = None
 
 
+def clamp(ladder: Sequence[Rung], limits: Limits, wanted: int, reason: str) -> Decision:
+    """What the governor (or a plugin) wants, but never above the limits."""
+    top = ceiling(ladder, limits)
+    if wanted <= top.rung:
+        limited = top.rung > 0 or limits.fps is not None
+        return Decision(rung=top.rung, precision=top.precision, rate=top.rate, reason=top.reason if limited else reason)
+    rung = ladder[min(wanted, len(ladder) - 1)]
+    rates = [rate for rate in (rung.rate, limits.fps) if rate is not None]
+    return Decision(
+        rung=min(wanted, len(ladder) - 1), precision=rung.precision, rate=min(rates, default=None), reason=reason
+    )
+
+
 def ceiling(ladder: Sequence[Rung], limits: Limits) -> Decision:
     """The decision with nothing in its way but the limits. Raises ValueError for a rung that the ladder has not."""
     number = limits.rung or 0

@@ -18,6 +18,7 @@ import msgspec
 from agent.config import did_you_mean, read_struct
 from agent.data import Decision, Detections, Event, Frame, Health, PluginHealth, to_json
 from agent.errors import ConfigError, PluginError, in_words
+from agent.host.choosing import Chooser
 from agent.host.facade import Zones
 from agent.host.feeds import Feed, LogFeed, QueueFeed
 from agent.host.gate import Gate, Mark
@@ -76,6 +77,7 @@ class Host:
         self._pictures = Pictures()
         self._unfinished = Unfinished(state_dir / "open-events.json", log)
         self._gate: Gate | None = None
+        self._chooser: Chooser | None = None
         self._broken: dict[str, PluginHealth] = {}
         self._workers: dict[str, Worker] = {}
         self._handles: dict[str, Handle] = {}
@@ -105,6 +107,7 @@ class Host:
             for plugin in well
         }
         self._gate = Gate(hooks, Mark(self._state_dir / "dispatcher.mark"))
+        self._chooser = Chooser({one.name: one.hooks["choose_rung"] for one in well if "choose_rung" in one.hooks})
         for plugin in well:
             self._workers[plugin.name] = self._worker(plugin)
 
@@ -151,6 +154,8 @@ class Host:
     def stop(self, timeout: float) -> None:
         """Run every plugin's ``shutdown`` and end its thread; one that does not return is left behind, by name."""
         self._stopping.set()
+        if self._chooser is not None:
+            self._chooser.close()
         for worker in self._workers.values():
             worker.request_stop()
         deadline = time.monotonic() + timeout
@@ -171,6 +176,12 @@ class Host:
     def attributes(self, event: Event, frame: Frame | None) -> dict[str, Any]:
         """What the plugins add to it; on the dispatcher."""
         return {} if self._gate is None else self._gate.attributes(event, frame)
+
+    def choose_rung(
+        self, history: Sequence[Health], ladder: Sequence[Decision], current: int, now: float
+    ) -> tuple[str, int] | None:
+        """The first plugin with a rung to propose, and which; waited for 50 ms at most."""
+        return None if self._chooser is None else self._chooser.choose(history, ladder, current, now)
 
     def offer_events(self, events: Sequence[tuple[Event, Frame | None]]) -> None:
         """The messages of one frame: to the log in one commit, and to the queues of those that do not read it."""
@@ -205,7 +216,8 @@ class Host:
     def statuses(self) -> dict[str, PluginHealth]:
         """State, reason and counts of every plugin that has a table."""
         found = {**self._broken, **{name: worker.health() for name, worker in self._workers.items()}}
-        for name, why in dict(self._gate.lost if self._gate else {}).items():
+        lost = {**(self._chooser.lost if self._chooser else {}), **(self._gate.lost if self._gate else {})}
+        for name, why in lost.items():
             if name in found and not found[name].reason:
                 found[name] = msgspec.structs.replace(found[name], reason=why)
         return dict(sorted(found.items()))

@@ -46,6 +46,15 @@ def insisted(package: ModelPackage, precision: str, store: SpeedStore, backend: 
     return {precision: Judged(variant, Verdict(True, chosen + verdict.reason))}
 
 
+def weight_of(variant: Variant, base: Variant) -> float:
+    """Its accuracy against fp32's, 0..1: the ratio of the mAPs, or one less what it lost; 1 where nothing is known."""
+    own, best = variant.accuracy.get("map50_95"), base.accuracy.get("map50_95")
+    if isinstance(own, int | float) and isinstance(best, int | float) and best > 0:
+        return min(1.0, max(0.0, own / best))
+    loss = variant.accuracy.get("loss")
+    return min(1.0, max(0.0, 1.0 - loss)) if isinstance(loss, int | float) else 1.0
+
+
 def limit_of(variant: Variant) -> float:
     """How much it may lose, as was said when it was made."""
     limit = variant.accuracy.get("max_loss")
