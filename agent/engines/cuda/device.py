@@ -12,12 +12,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+from agent.engines.cuda.libcuda import failure, reset
 from agent.errors import DeviceLostError, EngineError
 
 log = logging.getLogger(__name__)
-
-LOST = ("launch failed", "illegal memory", "uncorrectable", "hardware stack", "unspecified", "context is destroyed")
-"""In messages of the driver: after these the context answers nothing any more."""
 
 
 class Device:
@@ -25,6 +23,8 @@ class Device:
 
     def __init__(self, number: int = 0) -> None:
         self.driver = _driver()
+        self.lost = False
+        self._number = number
         with self.guard("open the device"):
             self.driver.init()
             count = self.driver.Device.count()
@@ -48,9 +48,9 @@ class Device:
             text = " ".join(str(error).split())
             if isinstance(error, self.driver.MemoryError) or "out of memory" in text:
                 raise EngineError(f"cuda: out of memory, could not {what}: {text}") from None
-            if any(sign in text for sign in LOST):
-                raise DeviceLostError(f"cuda: the device is lost, could not {what}: {text}") from None
-            raise EngineError(f"cuda: could not {what}: {text}") from None
+            fault = failure(f"cuda: could not {what}: {text}")
+            self.lost |= isinstance(fault, DeviceLostError)
+            raise fault from None
 
     def memory(self) -> tuple[int, int]:
         """Free and total bytes."""
@@ -71,13 +71,16 @@ class Device:
         return Buffer(self, memory, size)
 
     def close(self) -> None:
-        """Let the context go. Safe to call twice."""
+        """Let the context go; one that answers nothing any more is destroyed for the whole process. Safe to call
+        twice."""
         context, self._context = self._context, None
         if context is not None:
             atexit.unregister(self.close)
             with contextlib.suppress(self.driver.Error):
                 context.pop()
                 context.detach()
+            if self.lost:
+                reset(self._number)
 
 
 class Buffer:

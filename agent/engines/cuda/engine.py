@@ -18,7 +18,7 @@ from agent.engines.base import FrameOutputs, Head, Outputs, PixelFormat, Placeme
 from agent.engines.cuda.kernels import Kernels
 from agent.engines.cuda.pinned import Locked
 from agent.engines.cuda.slot import Slot, Work
-from agent.errors import EngineError
+from agent.errors import DeviceLostError, EngineError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -208,6 +208,9 @@ class CudaEngine:
     def _started(self, slot: Slot, work: Any, *, frames: bool) -> Ticket:
         try:
             work()
+        except DeviceLostError:
+            self.device.lost = True
+            raise
         except BaseException:
             self._free.append(slot)
             raise

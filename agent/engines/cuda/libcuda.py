@@ -6,9 +6,24 @@ import ctypes
 import functools
 from typing import Any
 
-from agent.errors import EngineError
+from agent.errors import DeviceLostError, EngineError
 
 MAPPED = 2
+LOST = (
+    "launch failure",
+    "illegal memory access",
+    "illegal instruction",
+    "misaligned address",
+    "invalid address space",
+    "invalid program counter",
+    "hardware stack error",
+    "uncorrectable ECC",
+    "context is destroyed",
+    "launch timed out",
+    "device-side assert",
+    "GPU is lost",
+)
+"""In the driver's words: after these a context answers nothing any more."""
 
 
 @functools.cache
@@ -26,7 +41,19 @@ def check(result: int, call: str) -> None:
         return
     text = ctypes.c_char_p()
     libcuda().cuGetErrorString(result, ctypes.byref(text))
-    raise EngineError(f"cuda: {call}: {(text.value or b'unknown error').decode()} ({result})")
+    raise failure(f"cuda: {call}: {(text.value or b'unknown error').decode()} ({result})")
+
+
+def failure(message: str) -> EngineError:
+    """The error for it: DeviceLostError where the driver's words say that nothing works any more."""
+    if any(words in message for words in LOST):
+        return DeviceLostError(f"{message}; the device is lost")
+    return EngineError(message)
+
+
+def reset(device: int) -> None:
+    """Destroy a device's primary context with all that is in it, so that the next one begins anew."""
+    libcuda().cuDevicePrimaryCtxReset_v2(ctypes.c_int(device))
 
 
 def lock_memory(address: int, size: int) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from agent.engines.base import TensorSpec
 from agent.engines.cuda.device import Device
 from agent.engines.cuda.engine import CudaEngine
+from agent.engines.cuda.libcuda import failure
 from agent.engines.onnx import OnnxEngine, Optimisation
 from agent.engines.store import cache_dir
 from agent.errors import EngineError
@@ -128,7 +129,7 @@ class OnnxBinding:
         try:
             self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
-            raise EngineError(f"the graph failed while running: {' '.join(str(error).split())[:300]}") from None
+            raise failure(f"the graph failed while running: {' '.join(str(error).split())[:300]}") from None
 
     def close(self) -> None:
         """Safe to call twice."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from agent.engines.base import TensorSpec
+from agent.engines.cuda.libcuda import failure
 from agent.engines.flavour import installed, trt
 from agent.engines.tensorrt_log import BuilderLog, to_logger
 from agent.errors import EngineError
@@ -162,7 +163,7 @@ class TensorRtBinding:
         if not context.execute_async_v3(stream):
             reason = _last(self._recorder, UNSAID)
             self._recorder.clear()
-            raise EngineError(f"{self._backend}: the engine failed while running: {reason}")
+            raise failure(f"{self._backend}: the engine failed while running: {reason}")
 
     def close(self) -> None:
         """Free the context. Safe to call twice."""
