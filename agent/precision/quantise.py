@@ -1,7 +1,8 @@
 """A float graph to one whose chosen nodes compute in int8: QuantizeLinear and DequantizeLinear around their inputs.
 
-Symmetric, weights one step an output channel, activations one a tensor; biases stay float, since TensorRT refuses a
-DequantizeLinear of int32. Which nodes, and with which steps, is the caller's choice.
+Symmetric, weights one step an output channel, activations one a tensor. TensorRT refuses a DequantizeLinear of int32,
+so biases stay float; older ones refuse it of any constant, so weights are stored as floats, rounded already, behind a
+pair of their own. ONNX Runtime makes the same int8 of them when it loads. Which nodes and steps is the caller's choice.
 """
 
 from __future__ import annotations
@@ -79,20 +80,17 @@ def _weights(model: Any, weighted: Weighted, weight: NDArray[np.generic], made: 
     if restored not in made:
         steps = steps_of(weight, weighted.axis)
         shape = [-1 if axis == weighted.axis else 1 for axis in range(weight.ndim)]
-        whole = np.clip(np.round(weight.astype(np.float32) / steps.reshape(shape)), -LEVELS, LEVELS).astype(np.int8)
-        stored = _constant(model, f"{name}_int8", whole)
-        scale, zero = (
-            _constant(model, f"{name}_scale", steps),
-            _constant(model, f"{name}_zero", np.zeros(len(steps), np.int8)),
-        )
+        scales = steps.reshape(shape)
+        rounded = np.clip(np.round(weight.astype(np.float32) / scales), -LEVELS, LEVELS) * scales
+        stored = _constant(model, f"{name}_rounded", rounded.astype(np.float32))
+        scale = _constant(model, f"{name}_scale", steps)
+        zero = _constant(model, f"{name}_zero", np.zeros(len(steps), np.int8))
+        whole, axis = f"{name}_int8", weighted.axis
         made[restored] = [
+            helper.make_node("QuantizeLinear", [stored, scale, zero], [whole], f"{name}_QuantizeLinear", axis=axis),
             helper.make_node(
-                "DequantizeLinear",
-                [stored, scale, zero],
-                [restored],
-                f"{name}_DequantizeLinear",
-                axis=weighted.axis,
-            )
+                "DequantizeLinear", [whole, scale, zero], [restored], f"{name}_DequantizeLinear", axis=axis
+            ),
         ]
     return restored
 

@@ -130,6 +130,14 @@ def test_pictures_are_taken_from_all_over_a_video_and_the_same_ones_each_time(ma
     assert counted == ["pictures looked at of None"] * 42
 
 
+@given(step=st.floats(1e-8, 1e4, width=32))
+def test_weights_stored_as_rounded_floats_become_the_same_int8_whoever_divides(step: float) -> None:
+    levels, scale = np.arange(-127, 128, dtype=np.float32), np.float32(step)
+    stored = levels * scale
+    np.testing.assert_array_equal(np.round(stored / scale), levels)
+    np.testing.assert_array_equal(np.round(stored * (np.float32(1) / scale)), levels)
+
+
 @given(seed=st.integers(0, 2**32 - 1), outputs=st.integers(1, 5), fours=st.integers(1, 4))
 def test_of_each_four_weights_the_two_largest_stay(seed: int, outputs: int, fours: int) -> None:
     weight = np.random.default_rng(seed).normal(0, 1, (outputs, fours * 4, 3, 3)).astype(np.float32)
