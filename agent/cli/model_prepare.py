@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.precision.progress import Steps
     from agent.precision.trial import OpenEngine
 
-COLUMNS = ("precision", "usable", "map50_95", "map50", "f1", "loss", "share", "ms", "speedup", "reason")
+COLUMNS = ("precision", "usable", "map50_95", "map50", "f1", "loss", "share", "share_here", "ms", "speedup", "reason")
 METHODS = ("auto", "minmax", "percentile-99.999", "percentile-99.99", "percentile-99.9", "entropy", "mse")
 
 
@@ -204,6 +204,7 @@ def _row(made: Any) -> dict[str, Any]:
         "reason": made.reason,
         **{name: rounded(value) for name, value in values.items()},
         "share": made.share,
+        "share_here": made.share_here,
         "ms": round(made.seconds * 1e3, 2),
         "speedup": round(made.speedup, 3),
         "optimisation": made.optimisation,

@@ -162,6 +162,13 @@ def backend_name(device: str = "cpu") -> str:
     return f"onnxruntime {onnxruntime.__version__} {_PROVIDERS['cpu' if device == 'auto' else device]}"
 
 
+def level_of(optimisation: Optimisation) -> Any:
+    """ONNX Runtime's own value for it."""
+    import onnxruntime
+
+    return getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisation])
+
+
 def cores() -> int:
     """How many processors this process may run on."""
     return len(os.sched_getaffinity(0))
@@ -189,7 +196,7 @@ def _load(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimisation])
+    options.graph_optimization_level = level_of(optimisation)
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     providers = [
         (name, _options_of(name, provider_options))

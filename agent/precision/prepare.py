@@ -20,6 +20,7 @@ from agent.engines.store import SpeedStore
 from agent.errors import EngineError, ModelError
 from agent.precision import search
 from agent.precision.agreement import disagreement
+from agent.precision.fused import share_here
 from agent.precision.gate import LEAST_INT8_SHARE, MAX_LOSS, judge
 from agent.precision.graph import load_graph
 from agent.precision.half import halved, overflowing
@@ -63,12 +64,14 @@ class Wishes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Made(msgspec.Struct, kw_only=True):
-    """A variant that was made: how, and (once measured) how good, how fast, and what the gate says."""
+    """A variant that was made: how, and (once measured) how good, how fast, and what the gate says. ``share``: of the
+    multiply-accumulates in int8; ``share_here``: those that ONNX Runtime does not restore to float on this machine."""
 
     precision: Precision
     file: str
     how: str
     share: float | None = None
+    share_here: float | None = None
     notes: list[str] = []
     optimisation: Optimisation = "all"
     figures: Figures | None = None
@@ -241,6 +244,8 @@ class _Preparation:
             return False
         made.optimisation = runs.level
         made.notes += [f"does not run at optimisation level {fault}" for fault in runs.faults]
+        if made.share is not None:
+            made.share_here = round(share_here(self.graph, Path(made.file), runs.level), 4)
         return True
 
 

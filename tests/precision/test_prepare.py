@@ -81,6 +81,8 @@ def test_the_search_finds_an_int8_variant_that_loses_little_and_fp16_loses_nothi
     assert rows["fp16"]["loss"] <= 0.002
     assert rows["int8"]["share"] >= 0.6
     assert rows["int8"]["loss"] <= 0.02
+    assert 0 < rows["int8"]["share_here"] <= rows["int8"]["share"], "ONNX Runtime restores some to float"
+    assert rows["fp16"]["share_here"] is None
     if "mixed" in rows:
         assert rows["mixed"]["share"] < 0.6
     biases = onnx.load(str(package.folder / load_package(package.folder).choose("int8").file)).graph
