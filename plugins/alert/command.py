@@ -19,7 +19,7 @@ from plugins.alert.trial import Deliver, Outcome, ask, try_sinks
 
 HOST_KEYS = ("enabled", "queue", "deadline", "frame_budget")
 PATIENCE = 45.0
-NO_DAEMON = "the agent is not running, and it is the agent that is connected to the broker; start it and try again"
+NO_DAEMON = "the agent is not running, and only it can ask its plugins; start it and try again"
 
 
 @click.group(name="alert")
@@ -72,7 +72,7 @@ def _tell(state_dir: Path, config: AlertConfig, rule: Rule, node: str) -> Outcom
         return outcome
     from plugins.alert.sinks import remote_sinks
 
-    sinks: dict[str, Deliver] = dict(remote_sinks(config, _no_broker, lambda alert: None))
+    sinks: dict[str, Deliver] = dict(remote_sinks(config, _no_daemon, lambda alert: None))
     if config.log:
         from plugins.alert.message import sentence
 
@@ -80,7 +80,7 @@ def _tell(state_dir: Path, config: AlertConfig, rule: Rule, node: str) -> Outcom
     return try_sinks(rule, node, sinks, time.time())
 
 
-def _no_broker(name: str, payload: Mapping[str, Any]) -> Future[dict[str, Any]]:
+def _no_daemon(name: str, payload: Mapping[str, Any]) -> Future[dict[str, Any]]:
     raise PluginError(NO_DAEMON)
 
 

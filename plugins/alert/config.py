@@ -94,6 +94,14 @@ class AppriseSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError("title may name {node}, {rule}, {state}, {camera} and {label} alone") from None
 
 
+class CommandSink(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[[plugins.alert.command]]``: another plugin, asked by a command of its own. ``timeout`` in seconds."""
+
+    name: SinkName
+    command: Text
+    timeout: Annotated[float, Meta(gt=0, le=60)] = 5.0
+
+
 DEFAULT_RULE = Rule(name="person", labels=("person",), min_score=0.6, dwell=1.0)
 
 
@@ -105,6 +113,7 @@ class AlertConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     mqtt: bool = True
     webhook: Webhook | tuple[Webhook, ...] = ()
     apprise: AppriseSink | tuple[AppriseSink, ...] = ()
+    command: tuple[CommandSink, ...] = ()
     expire: Seconds = 0.0
     max_frame_age: Annotated[float, Meta(gt=0)] = 5.0
 
@@ -140,3 +149,4 @@ class AlertConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         yield from ["mqtt"] * self.mqtt
         yield from (webhook.name for webhook in self.webhooks())
         yield from (apprise.name for apprise in self.apprises())
+        yield from (command.name for command in self.command)

@@ -8,8 +8,10 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent import PluginError, to_json
-from plugins.alert.config import AlertConfig
+from plugins.alert.config import AlertConfig, CommandSink
 from plugins.alert.message import AlertMessage
 from plugins.alert.notifier import Notifier
 from plugins.alert.webhook import Poster
@@ -25,8 +27,23 @@ def remote_sinks(config: AlertConfig, ask: Ask, picture: Callable[[AlertMessage]
     """All but the log. ``ask``: the agent's ``command``, by which the mqtt plugin is asked to publish. ``picture``: the
     file that goes with an alert."""
     sinks: dict[str, Deliver] = {"mqtt": Publication(ask)} if config.mqtt else {}
+    sinks |= {command.name: Order(command, ask) for command in config.command}
     sinks |= {webhook.name: Poster(webhook, picture) for webhook in config.webhooks()}
     return sinks | {apprise.name: Notifier(apprise, picture) for apprise in config.apprises()}
+
+
+class Order:
+    """To another plugin, a siren say: its command is called with ``alert``, and is done when it returned."""
+
+    def __init__(self, sink: CommandSink, ask: Ask) -> None:
+        self._sink = sink
+        self._ask = ask
+
+    def __call__(self, alert: AlertMessage) -> None:
+        try:
+            self._ask(self._sink.command, {"alert": msgspec.to_builtins(alert)}).result(self._sink.timeout)
+        except FutureTimeout:
+            raise PluginError(f"{self._sink.command} did not answer in {self._sink.timeout:g} s") from None
 
 
 class Publication:

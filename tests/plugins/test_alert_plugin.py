@@ -159,6 +159,25 @@ def test_alerts_go_to_mqtt_by_its_command_and_wait_while_it_fails(tmp_path: Path
     assert json.loads(published[0]["payload"])["state"] == "raised"
 
 
+def test_another_plugin_gets_alerts_by_a_command_of_its_own_until_it_takes_them(tmp_path: Path) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def sound(args: dict[str, Any]) -> dict[str, Any]:
+        if len(heard) < 2:
+            heard.append({})
+            raise PluginError("siren: its fuse is blown")
+        heard.append(args["alert"])
+        return {}
+
+    harness = _harness(tmp_path, command=[{"name": "siren", "command": "siren.sound"}])
+    harness.provide("siren.sound", sound)
+    with harness:
+        harness.send(make_event(id="e1"))
+        wait_until(lambda: len(heard) == 3)
+        assert (heard[-1]["id"], heard[-1]["state"]) == ("e1", "raised")
+        harness.wait_until(lambda: harness.metrics.get("siren_delivered") == 1)
+
+
 def test_without_a_plugin_that_owns_the_command_the_log_says_what_is_missing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
