@@ -58,7 +58,7 @@ class Plant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def air(self, seconds: int) -> Floats:
         """The air's temperature at each second."""
         at = np.arange(seconds, dtype=np.float64)
-        air = np.full(seconds, self.ambient)
+        air = np.full(seconds, float(self.ambient))
         for event in self.events:
             air += event.change * np.clip((at - event.at) / max(event.over, 1e-9), 0.0, 1.0)
         return air

@@ -42,8 +42,14 @@ class Thermal:
         known = np.isfinite(over)
         news = np.where(known, NEWS * (np.where(known, over, 0.0) - level), 0.0)
         self._bank.learn(over)
+        # A sensor that says that the limit is passed is believed at once, whatever the model thinks.
+        passed = np.where(known & (over >= 0.0), over, -np.inf)
         rows = zip(
-            (level + news).tolist(), (ahead + news[:, None]).tolist(), gain.tolist(), doubt.tolist(), strict=True
+            np.maximum(level + news, passed).tolist(),
+            (ahead + news[:, None]).tolist(),
+            gain.tolist(),
+            doubt.tolist(),
+            strict=True,
         )
         self.forecasts = [Forecast(*row) for row in rows]
         costs = self._heats if heats is None else heats
