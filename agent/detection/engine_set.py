@@ -110,7 +110,8 @@ class EngineSet:
         """
         self._wished = precision if precision in self.expected else ""
         if precision not in self._detectors:
-            raise EngineError(f"{self.name}: {precision} is not loaded, only {', '.join(self._detectors)}")
+            waiting = " yet" if self._wished else ""
+            raise EngineError(f"{self.name}: {precision} is not loaded{waiting}, only {', '.join(self._detectors)}")
         self._used = self._detectors[precision]
 
     def tell(self, precision: str, what: str) -> None:

@@ -153,15 +153,14 @@ class Upgrade:
         engine = means.tensorrt.open_plan(plan.content, means.tensorrt.place.flavour)
         try:
             detector = means.open_detector(engine, variant)
+            seconds = seconds_alone(detector)
+            batched = (detector.max_batch or 0) > 1 and detector.fixed_batch is None
+            rates = best_batch(detector)[1] if batched else {}
         except BaseException:
             engine.close()
             raise
-        precision = variant.precision
-        self._options[precision] = self._options[precision]._replace(seconds=seconds_alone(detector))
-        rates: Mapping[int, float] = {}
-        if (detector.max_batch or 0) > 1 and detector.fixed_batch is None:
-            _, rates = best_batch(detector)
-        self._measured[precision] = Measured(wanted, rates)
+        self._options[variant.precision] = self._options[variant.precision]._replace(seconds=seconds)
+        self._measured[variant.precision] = Measured(wanted, rates)
         return detector
 
     def _told(self, detector: Detector) -> str:

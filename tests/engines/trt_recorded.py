@@ -56,7 +56,8 @@ class Recorded:
         return {flag.name for (flag,) in self.called("set_flag")}
 
     def _enum(self, name: str) -> Any:
-        return Named(name, dict(self.surface.members(name)))  # type: ignore[call-overload, unused-ignore]
+        functional: Any = Named  # mypy takes the call for a look-up of a member
+        return functional(name, dict(self.surface.members(name)))
 
     def _class(self, name: str) -> type:
         attributes = self.surface.attributes(name)
