@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.host.facade import Agent as Agent
     from agent.host.facade import Message as Message
     from agent.host.facade import Outbox as Outbox
+    from agent.secrecy import hide_secret as hide_secret
     from agent.sources.base import Picture as Picture
     from agent.sources.base import Source as Source
 
@@ -59,6 +60,7 @@ _HOMES = {
     ),
     "agent.governor.sensors.base": ("Sensor",),
     "agent.hookspecs": ("hookimpl",),
+    "agent.secrecy": ("hide_secret",),
     "agent.host.facade": ("Agent", "Message", "Outbox"),
     "agent.sources.base": ("Picture", "Source"),
 }

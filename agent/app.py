@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -35,7 +35,7 @@ from agent.engines.store import SpeedStore
 from agent.errors import AgentError, ConfigError, EngineError
 from agent.governor import ladder
 from agent.governor.governing import Governor, Options
-from agent.governor.ladder import Cost
+from agent.governor.ladder import Cost, Step
 from agent.governor.limits import Rung
 from agent.governor.monitor import Monitor
 from agent.governor.policy import Settings
@@ -45,15 +45,19 @@ from agent.governor.steering import Steering
 from agent.host.clock import is_synced
 from agent.host.loading import table_faults
 from agent.host.log import EventLog
-from agent.host.manager import Host
+from agent.host.manager import Fresh, Host
+from agent.logs import reconfigure
 from agent.pipeline import Lane, Pipeline, failure
 from agent.precision.gate import Verdict
 from agent.precision.upgrade import Means, Upgrade
 from agent.precision.usable import accurate, insisted, judged, weight_of
-from agent.service import notify
+from agent.reload import Plan, plan, reopens
+from agent.reloading import Applied, Reloading
+from agent.service import Watchdog, notify, status, status_line, takes_long, watchdog_period
 from agent.sources.base import Source
 from agent.sources.capture import Capture
 from agent.sources.factory import BUILT_IN, SourceOptions, open_source
+from agent.startup import Startup
 from agent.tracking.events import Events
 from agent.tracking.pictures import BestPictures
 from agent.tracking.presence import Presence
@@ -77,7 +81,8 @@ class App:
 
     ``stop_event`` set from outside (a signal) ends ``wait``. ``max_frames`` ends the run after so many inferences.
     ``load`` reads the configuration again when a reload is asked for: by command, or as ``reload_asked`` says, which
-    ``wait`` polls.
+    ``wait`` polls. What can change while it runs does, see reload.py; a wrong file changes nothing. ``startup``: the
+    parts of the start so far.
     Raises ConfigError, ModelError, EngineError and AgentError from ``start``; a missing live camera never ends it.
     """
 
@@ -90,9 +95,9 @@ class App:
         entry_points: Any = None,
         load: Callable[[], Config] | None = None,
         reload_asked: Callable[[], bool] = lambda: False,
+        startup: Startup | None = None,
     ) -> None:
         self.config = config
-        self.reloaded: Config | None = None
         self._load = load
         self._reload_asked = reload_asked
         self._stop_event = stop_event or threading.Event()
@@ -100,6 +105,7 @@ class App:
         self._entry_points = entry_points
         self._stack = contextlib.ExitStack()
         self._started = time.monotonic()
+        self._startup = startup or Startup(self._started)
         self._identity = {"pid": os.getpid(), "started_at": time.time(), "version": version("edgewarden")}
         self._status_due = 0.0
         self._busy = (time.monotonic(), 0.0)
@@ -118,7 +124,7 @@ class App:
         with contextlib.ExitStack() as stack:
             self._build(stack)
             self._stack = stack.pop_all()
-        notify("READY=1", f"STATUS={len(self.config.camera)} camera(s), {self.detector.name}")
+        notify("READY=1", status(f"{len(self.config.camera)} camera(s), {self.detector.name}"))
 
     def _build(self, stack: contextlib.ExitStack) -> None:
         config = self.config
@@ -136,28 +142,33 @@ class App:
             entry_points=self._entry_points,
         )
         self.host.load()
-        for scheme in set(self.host.sources) & set(BUILT_IN):
+        self._startup.ended("plugins", time.monotonic())
+        for scheme in set(self.host.registry.sources) & set(BUILT_IN):
             log.warning("a plugin registers %s://, which is built in: its cameras go to the built-in source", scheme)
-        self.detector = build_detector(config.model, self.host.decoders)
-        stack.callback(self.detector.close)
-        upgrade = build_upgrade(config, self.detector, self.host.decoders)
-        wake = threading.Event()
-        pictures = BestPictures()
-        self.lanes = [build_lane(config, camera, self.host, pictures, wake) for camera in config.camera]
+        self._wake = threading.Event()
+        self._pictures = BestPictures()
+        lanes = [self._lane(config, camera, self.host.registry.sources) for camera in config.camera]
+        # They connect while the engine loads: both take long, and neither needs the other.
+        stack.callback(stop_captures, lanes)
+        for lane in lanes:
+            lane.capture.start()
+        with takes_long(f"loading {config.model.path}"):
+            self.detector = build_detector(config.model, self.host.registry.decoders)
+        stack.callback(lambda: self.detector.close())
+        self._startup.ended("engine", time.monotonic())
+        self._upgrade = build_upgrade(config, self.detector, self.host.registry.decoders)
         self.pipeline = Pipeline(
-            self.lanes,
-            self.detector,
-            self.host,
-            score=config.model.score,
-            wake=wake,
-            max_frames=self._max_frames,
+            lanes, self.detector, self.host, score=config.model.score, wake=self._wake, max_frames=self._max_frames
         )
-        rungs, governor = self._governed()
-        self.control = Control(self.pipeline, rungs, self._ask_reload, self.host.offer_decision)
+        self.reloading = Reloading(self._read, self._apply)
+        self._governing = governing(config, self.detector, self.detector.seconds())
+        rungs = self._governing.rungs
+        self.control = Control(self.pipeline, rungs, self.reloading.ask, self.host.offer_decision)
         self.pipeline.aim(self.control.decision)
-        self.steering = Steering(governor, rungs, self.control.govern, self.host.choose_rung)
+        self.steering = self._steering(self._governing)
         self.host.provide(self.control.commands())
-        self.monitor = Monitor({**self.host.sensors, **board_sensors()}, self._tick)
+        self._board = board_sensors()
+        self.monitor = Monitor({**self.host.registry.sensors, **self._board}, self._tick)
         self.host.start()
         stack.callback(self._stop_host)
         self.host.end_unfinished(time.time())
@@ -167,63 +178,123 @@ class App:
         dispatcher.start()
         stack.callback(dispatcher.join, 30.0)
         stack.callback(self.pipeline.stop)
-        if upgrade is not None:
-            upgrade.start()
-            stack.callback(upgrade.stop)
-        for lane in self.lanes:
-            lane.capture.start()
-            stack.callback(lane.capture.stop, 3.0)
-
-    def _governed(self) -> tuple[list[Rung], Governor | None]:
-        """The ladder, as configured or made of what was measured, and who goes up and down it. Raises ConfigError."""
-        seconds = self.detector.seconds()
-        top = sum(camera.fps or ASSUMED_FPS for camera in self.config.camera)
-        costs = {name: Cost(took, self.detector.weights.get(name, 1.0)) for name, took in seconds.items()}
-        rungs = self._configured() or ladder.make(costs, top)
-        if not self.config.governor.enabled:
-            return rungs, None
-        options = governor_options(self.config)
-        return rungs, Governor(ladder.weigh(rungs, costs, top), seconds, options, top)
-
-    def _configured(self) -> list[Rung]:
-        """As configured. Raises ConfigError for a precision that cannot be used."""
-        rungs = [Rung(rung.precision, rung.rate) for rung in self.config.governor.ladder]
-        for number, rung in enumerate(rungs):
-            if rung.precision not in (*self.detector.precisions, *self.detector.expected):
-                known = ", ".join(f"{name}: {why}" for name, why in self.detector.told.items())
-                raise ConfigError(f"governor.ladder[{number}].precision: {rung.precision} cannot be used ({known})")
-        return rungs
-
-    def _ask_reload(self) -> None:
-        """Check the configuration anew, and have ``wait`` return so that the caller may start with it.
-
-        Raises ConfigError for a wrong file, or when nobody can reload; then nothing changes.
-        """
-        if self._load is None:
-            raise ConfigError("reload: this agent was started without a file to read again")
-        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            config = self._load()
-            faults = table_faults(config.plugins, self._entry_points)
-            if faults:
-                raise ConfigError(faults)
-        except BaseException:
-            notify("READY=1")
-            raise
-        self.reloaded = config
+        stack.callback(lambda: stop_captures(self.lanes))
+        start_upgrade(self._upgrade)
+        stack.callback(lambda: stop_upgrade(self._upgrade))
+        self.reloading.start()
+        stack.callback(self.reloading.stop)
 
     @property
-    def reloading(self) -> bool:
-        """Whether the end is not the end: the caller is to start again with ``reloaded``."""
-        return self.reloaded is not None and not self._stop_event.is_set()
+    def lanes(self) -> list[Lane]:
+        """The cameras as they are now."""
+        return self.pipeline.lanes
 
-    def _reload(self) -> None:
-        """The same on behalf of a signal: a wrong file is logged, and nothing changes."""
-        try:
-            self._ask_reload()
-        except AgentError as error:
-            for line in str(error).splitlines():
-                log.error("reload refused: %s", line)
+    def _lane(self, config: Config, camera: CameraConfig, factories: Mapping[str, Callable[[str], Source]]) -> Lane:
+        return build_lane(config, camera, self.host, self._pictures, self._wake, factories)
+
+    # reload, on its own thread
+
+    def _read(self) -> Config:
+        """The configuration anew, checked with all that plugins say of their tables. Raises ConfigError."""
+        if self._load is None:
+            raise ConfigError("reload: this agent was started without a file to read again")
+        config = self._load()
+        if faults := table_faults(config.plugins, self._entry_points):
+            raise ConfigError(faults)
+        return config
+
+    def _apply(self, wanted: Config) -> Applied:
+        """Make ready all that can fail, then change it between two frames. Raises AgentError; then nothing changed."""
+        todo = plan(self.config, wanted)
+        package = self.detector.package
+        fresh = self.host.prepare(todo.config.plugins, todo.names("plugin"))
+        with contextlib.ExitStack() as undo:
+            detector = self._next_detector(todo, fresh.registry.decoders)
+            upgrade = self._upgrade
+            seconds = self._governing.seconds
+            if detector is not self.detector:
+                undo.callback(detector.close)
+                upgrade = build_upgrade(todo.config, detector, fresh.registry.decoders)
+                seconds = detector.seconds()
+            lanes = self._next_lanes(todo, fresh.registry.sources)
+            cameras = {camera.name: camera for camera in todo.config.camera}
+            retuned = {lane: settings_of(todo.config, cameras[lane.name]) for lane in lanes if lane in self.lanes}
+            change = Installation(todo.config, lanes, retuned, detector, governing(todo.config, detector, seconds))
+            if self.reloading.stopping:
+                raise AgentError("reload: the agent is stopping")
+            before = self.lanes
+            self.pipeline.between_frames(lambda: self._install(change)).result()
+            undo.pop_all()
+        self._follow(todo, before, upgrade)
+        changed = [one.what for one in todo.changes]
+        if package is not detector.package and not todo.touches("model"):
+            changed.append(f"model {detector.name}: its files have changed")
+        return Applied(changed, todo.restart, lambda: self._finish_reload(fresh))
+
+    def _follow(self, todo: Plan, before: Sequence[Lane], upgrade: Upgrade | None) -> None:
+        """After the change: stop what is no more, start what is new."""
+        stop_captures([lane for lane in before if lane not in self.lanes])
+        for lane in self.lanes:
+            if lane not in before:
+                lane.capture.start()
+        if upgrade is not self._upgrade:
+            stop_upgrade(self._upgrade)
+            self._upgrade = upgrade
+            start_upgrade(upgrade)
+        self.log.bound(todo.config.log.max_bytes, todo.config.log.max_age)
+        if todo.touches("logging"):
+            reconfigure(todo.config.agent.log_level, todo.config.agent.log_format)
+
+    def _next_detector(self, todo: Plan, decoders: Mapping[str, type[Decoder]]) -> EngineSet:
+        """The one that runs, or another one beside it, warm, where the model, its files or their use have changed."""
+        model = todo.config.model
+        if not todo.touches("model") and find_package(model.path) == self.detector.package:
+            return self.detector
+        with takes_long(f"loading {model.path}"):
+            return build_detector(model, decoders)
+
+    def _next_lanes(self, todo: Plan, factories: Mapping[str, Callable[[str], Source]]) -> list[Lane]:
+        """The lanes that stay, and new ones, whose cameras are not opened yet."""
+        running = {lane.name: lane for lane in self.lanes}
+        lanes = []
+        for camera in todo.config.camera:
+            old = running.get(camera.name)
+            if old is not None and not reopens(old.config, camera):
+                lanes.append(old)
+                continue
+            lanes.append(self._lane(todo.config, camera, factories))
+            lanes[-1].paused = old is not None and old.paused
+        return lanes
+
+    def _install(self, new: Installation) -> None:
+        """On the dispatcher, between two frames: nothing here can fail."""
+        for lane, settings in new.retuned.items():
+            retune(lane, settings)
+        model = new.config.model
+        new.detector.retune(
+            score=detector_score(model), iou=model.iou, max_detections=model.max_detections, nms=model.nms
+        )
+        self.pipeline.rearrange(new.lanes, new.detector, model.score)
+        old, self.detector, self.config = self.detector, new.detector, new.config
+        if new.governing != self._governing:
+            self._governing = new.governing
+            self.steering = self._steering(new.governing)
+        self.control.climb(new.governing.rungs)
+        if old is not new.detector:
+            old.close()
+
+    def _steering(self, made_of: Governing) -> Steering:
+        """Who goes up and down the ladder. Another one begins to learn anew what the rungs heat."""
+        governor = None
+        if made_of.options is not None:
+            governor = Governor(made_of.steps, made_of.seconds, made_of.options, made_of.top)
+        return Steering(governor, made_of.rungs, self.control.govern, self.host.choose_rung)
+
+    def _finish_reload(self, fresh: Fresh) -> Sequence[str]:
+        """What comes last: the plugin that carried the question may be among those that change."""
+        hanging = self.host.change(fresh, PLUGIN_SHUTDOWN)
+        self.monitor.use({**self.host.registry.sensors, **self._board})
+        return hanging
 
     def _dispatch(self) -> None:
         try:
@@ -234,20 +305,29 @@ class App:
             self._ended.set()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Return when every recording has ended, ``seconds`` have passed, ``stop_event`` is set, or a reload was asked
-        for: then ``reloaded`` holds the new configuration.
+        """Return when every recording has ended, ``seconds`` have passed, or ``stop_event`` is set.
 
         ``problem()`` then says whether anything went wrong.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        while not (self._ended.is_set() or self._stop_event.is_set() or self.reloaded is not None):
+        watchdog = Watchdog(watchdog_period(), lambda limit: self.pipeline.progress.stuck(time.monotonic(), limit))
+        while not (self._ended.is_set() or self._stop_event.is_set()):
+            watchdog.tend(time.monotonic())
+            self._tell_start()
             rest = 0.2 if deadline is None else min(0.2, deadline - time.monotonic())
             if rest <= 0:
                 break
             # A short wait on one event: a signal handler sets the other.
             self._ended.wait(rest)
             if self._reload_asked():
-                self._reload()
+                self.reloading.ask()
+        self._tell_start()
+
+    def _tell_start(self) -> None:
+        first_at = self.pipeline.counts.first_at
+        if first_at is not None and not self._startup.complete:
+            self._startup.ended("camera", first_at)
+            log.info("%s", self._startup.line())
 
     def problem(self) -> BaseException | None:
         """What ended the dispatcher, or a recording before its end; None when all is well."""
@@ -255,8 +335,7 @@ class App:
 
     def stop(self) -> None:
         """Stop capture, end open events, drain the plugins within a deadline, stop them, close the log."""
-        if not self.reloading:  # else systemd would wait for the process to end, and then kill it
-            notify("STOPPING=1")
+        notify("STOPPING=1", status("stopping"))
         self._stack.close()
 
     def _stop_host(self) -> None:
@@ -294,6 +373,8 @@ class App:
             self._status_due = now + STATUS_PERIOD
             self._write_status(health)
             self.host.save_unfinished()
+            if not self._stop_event.is_set():
+                notify(status(status_line(health, self.reloading.told)))
 
     def health(self, reading: Reading) -> Health:
         """The state of the node at this moment."""
@@ -324,6 +405,7 @@ class App:
             rung=self.control.decision.rung,
             rate=self.control.decision.rate,
             reason=self.control.decision.reason,
+            reload=self.reloading.told,
             precision=self.detector.precision,
             precisions=self.detector.told,
             backend=self.detector.backend,
@@ -394,6 +476,7 @@ def build_detector(
         return _detector(config, package, verdicts[precision].variant, decoders)
 
     engines = load_within(wanted, load, config.memory, resident_bytes)
+    engines.package = package
     refused = {name: f"refused: {one.verdict.reason}" for name, one in verdicts.items() if not one.verdict.usable}
     left_out = {one.precision: f"left out: {one.reason}" for one in engines.left_out}
     engines.weights = {name: weight_of(one.variant, package.choose()) for name, one in verdicts.items()}
@@ -465,7 +548,7 @@ def _on_engine(
     detector = Detector(
         package,
         engine,
-        score=min(config.score, DOUBTFUL_SCORE),
+        score=detector_score(config),
         iou=config.iou,
         max_detections=config.max_detections,
         precision=variant.precision,
@@ -499,26 +582,113 @@ def build_source(camera: CameraConfig, factories: Mapping[str, Callable[[str], S
     return open_source(camera.source, options=options, factories=factories)
 
 
-def build_lane(config: Config, camera: CameraConfig, host: Host, pictures: BestPictures, wake: threading.Event) -> Lane:
-    """One camera with its source, its tracker and its events. ``pictures`` is shared by all cameras."""
+class Governing(NamedTuple):
+    """What the governor is made of: the ladder with its costs, the options, None where nothing is governed."""
+
+    rungs: list[Rung]
+    steps: list[Step]
+    seconds: Mapping[str, float]
+    options: Options | None
+    top: float
+
+
+def governing(config: Config, engines: EngineSet, seconds: Mapping[str, float]) -> Governing:
+    """The ladder, as configured or made of what was measured, and who goes up and down it. Raises ConfigError."""
+    top = sum(camera.fps or ASSUMED_FPS for camera in config.camera)
+    costs = {name: Cost(took, engines.weights.get(name, 1.0)) for name, took in seconds.items()}
+    rungs = configured_ladder(config, engines) or ladder.make(costs, top)
+    options = governor_options(config) if config.governor.enabled else None
+    return Governing(rungs, ladder.weigh(rungs, costs, top), seconds, options, top)
+
+
+def configured_ladder(config: Config, engines: EngineSet) -> list[Rung]:
+    """As configured. Raises ConfigError for a precision that cannot be used."""
+    rungs = [Rung(rung.precision, rung.rate) for rung in config.governor.ladder]
+    for number, rung in enumerate(rungs):
+        if rung.precision not in (*engines.precisions, *engines.expected):
+            known = ", ".join(f"{name}: {why}" for name, why in engines.told.items())
+            raise ConfigError(f"governor.ladder[{number}].precision: {rung.precision} cannot be used ({known})")
+    return rungs
+
+
+def start_upgrade(upgrade: Upgrade | None) -> None:
+    """Begin to bring better engines, where there may be any."""
+    if upgrade is not None:
+        upgrade.start()
+
+
+def stop_upgrade(upgrade: Upgrade | None) -> None:
+    """Bring no more."""
+    if upgrade is not None:
+        upgrade.stop()
+
+
+def detector_score(config: ModelConfig) -> float:
+    """What the detector reports: more than is told, for the tracker uses doubtful detections too."""
+    return min(config.score, DOUBTFUL_SCORE)
+
+
+class Installation(NamedTuple):
+    """What is to hold from the next frame on, all of it made ready."""
+
+    config: Config
+    lanes: Sequence[Lane]
+    retuned: Mapping[Lane, LaneSettings]
+    detector: EngineSet
+    governing: Governing
+
+
+class LaneSettings(NamedTuple):
+    """What a camera that goes on is to hold to from now on, made ready."""
+
+    camera: CameraConfig
+    tracker: TrackerSettings
+    presence: Presence
+    sieve: Sieve
+
+
+def settings_of(config: Config, camera: CameraConfig) -> LaneSettings:
+    """Raises ConfigError for a zone, line or mask that is none."""
+    return LaneSettings(camera, tracker_settings(config), build_presence(config, camera), build_sieve(config, camera))
+
+
+def retune(lane: Lane, settings: LaneSettings) -> None:
+    """Other settings for a camera that goes on, between two frames; what is followed stays followed."""
+    lane.config = settings.camera
+    lane.tracker.retune(**settings.tracker)
+    lane.events.use(settings.presence)
+    lane.sieve = settings.sieve
+
+
+def stop_captures(lanes: Sequence[Lane]) -> None:
+    """Close their cameras, all at once; one that is stuck in its driver is left behind."""
+    closing = [threading.Thread(target=lane.capture.stop, args=(3.0,), name=f"close-{lane.name}") for lane in lanes]
+    for thread in closing:
+        thread.start()
+    for thread in closing:
+        thread.join()
+
+
+def build_lane(
+    config: Config,
+    camera: CameraConfig,
+    host: Host,
+    pictures: BestPictures,
+    wake: threading.Event,
+    factories: Mapping[str, Callable[[str], Source]],
+) -> Lane:
+    """One camera with its source, its tracker and its events. ``pictures`` is shared by all cameras; ``factories``:
+    sources of plugins."""
     capture = Capture(
         camera.name,
-        build_source(camera, host.sources),
+        build_source(camera, factories),
         realtime=camera.realtime,
         fps=camera.fps,
         stall_after=camera.stall_after,
         rotate=camera.rotate,
         on_frame=wake.set,
     )
-    tracker = Tracker(
-        patience=config.tracker.patience,
-        min_hits=config.tracker.min_hits,
-        start_score=config.model.score,
-        high_score=config.model.score,
-        confirm_score=config.tracker.confirm_score,
-        still_after=config.tracker.still_after,
-        still_patience=config.tracker.still_patience,
-    )
+    tracker = Tracker(**tracker_settings(config))
     events = Events(
         camera.name,
         config.node,
@@ -529,6 +699,31 @@ def build_lane(config: Config, camera: CameraConfig, host: Host, pictures: BestP
         presence=build_presence(config, camera),
     )
     return Lane(camera, capture, tracker, events, build_sieve(config, camera))
+
+
+class TrackerSettings(TypedDict):
+    """Of a Tracker, as the configuration gives them."""
+
+    patience: float
+    min_hits: int
+    start_score: float
+    high_score: float
+    confirm_score: float
+    still_after: float
+    still_patience: float
+
+
+def tracker_settings(config: Config) -> TrackerSettings:
+    """The same for every camera."""
+    return TrackerSettings(
+        patience=config.tracker.patience,
+        min_hits=config.tracker.min_hits,
+        start_score=config.model.score,
+        high_score=config.model.score,
+        confirm_score=config.tracker.confirm_score,
+        still_after=config.tracker.still_after,
+        still_patience=config.tracker.still_patience,
+    )
 
 
 def build_presence(config: Config, camera: CameraConfig) -> Presence:

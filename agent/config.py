@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from agent.errors import ConfigError, MissingError
+from agent.secrecy import hide_secret, redacted
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,6 +35,7 @@ Count = Annotated[int, Meta(ge=1)]
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 RESERVED_NODE_NAMES = frozenset({"all"})
+CREDENTIAL = "credential:"
 
 
 ControlName = Literal[
@@ -62,6 +64,7 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     name: Name = ""
     state_dir: str = ""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"
 
     def __post_init__(self) -> None:
         if self.name in RESERVED_NODE_NAMES:
@@ -285,12 +288,25 @@ def parse(text: str, origin: str = "agent.toml") -> Config:
 
 
 def read_secret(path: str, what: str) -> str:
-    """The content of a password file, without its final line break. Raises ConfigError naming ``what``."""
+    """The content of a password file, without its final line break. Raises ConfigError naming ``what``.
+
+    ``credential:NAME`` is the file that systemd's ``LoadCredential=NAME:…`` passed on.
+    """
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+        return hide_secret(secret_path(path, what).read_text(encoding="utf-8").rstrip("\r\n"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
         raise ConfigError(f"{what}: {path}: {reason}; the file must hold the password alone") from None
+
+
+def secret_path(named: str, what: str) -> Path:
+    """Where a secret stands. Raises ConfigError when it is a credential that the service manager did not pass on."""
+    if not named.startswith(CREDENTIAL):
+        return Path(named).expanduser()
+    folder, name = os.environ.get("CREDENTIALS_DIRECTORY"), named.removeprefix(CREDENTIAL)
+    if not folder or Path(name).name != name:
+        raise ConfigError(f"{what}: {named}: no credential of this name; add LoadCredential={name}:PATH to the unit")
+    return Path(folder) / name
 
 
 def read_struct(cls: type[S], table: Mapping[str, Any], path: str) -> tuple[S | None, list[str]]:
@@ -419,5 +435,8 @@ def _expected(wanted: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    """What stood there, in short; of what may hold a secret only what it is."""
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value)):
+        return "a table" if isinstance(value, dict) else "a list of tables"
+    text = redacted(json.dumps(value, default=str))
     return text if len(text) <= 60 else text[:57] + "..."

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from importlib.metadata import version
 from typing import Annotated, Any, Protocol
 
@@ -50,14 +51,14 @@ class Driven(Protocol):
 
 
 class Control:
-    """The commands of one daemon. ``reload`` checks the configuration again and raises ConfigError if it is wrong;
-    ``decided`` is told every new decision."""
+    """The commands of one daemon. ``reload`` begins one, its Future says how it went; ``decided`` is told every new
+    decision."""
 
     def __init__(
         self,
         pipeline: Driven,
         ladder: Sequence[Rung],
-        reload: Callable[[], None],
+        reload: Callable[[], Future[Answer]],
         decided: Callable[[Decision], None],
     ) -> None:
         self._pipeline = pipeline
@@ -72,7 +73,8 @@ class Control:
     def govern(self, rung: int, reason: str) -> None:
         """What the governor wants from now on; the limits stand above it."""
         with self._lock:
-            self._wanted, self._reason = rung, reason
+            # The ladder may have been replaced since it was asked for.
+            self._wanted, self._reason = min(rung, len(self._ladder) - 1), reason
             self._settle(self._limits)
 
     def _settle(self, limits: Limits) -> None:
@@ -85,14 +87,14 @@ class Control:
             self._pipeline.aim(self.decision)
             self._decided(self.decision)
 
-    def commands(self) -> Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], Answer]]]:
+    def commands(self) -> Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], Answer | Future[Answer]]]]:
         """By name: the struct of the arguments, and what is done with them."""
         return {
             "ping": (NoArgs, self._ping),
             "pause": (CameraArgs, lambda args: self._pause(args, True)),
             "resume": (CameraArgs, lambda args: self._pause(args, False)),
             "limit": (LimitArgs, self._limit),
-            "reload": (NoArgs, self._reloaded),
+            "reload": (NoArgs, lambda _args: self._reload()),
         }
 
     def _ping(self, _args: NoArgs) -> Answer:
@@ -116,6 +118,12 @@ class Control:
                 raise ConfigError(f"{error}; the ladder has {len(self._ladder)} rung(s)") from None
         return {"fps": wanted.fps, "rung": wanted.rung}
 
-    def _reloaded(self, _args: NoArgs) -> Answer:
-        self._reload()
-        return {"reloading": True}
+    def climb(self, ladder: Sequence[Rung]) -> None:
+        """Another ladder, after a reload; limits stay, but none lies below its lowest rung."""
+        with self._lock:
+            self._ladder = tuple(ladder)
+            lowest = len(self._ladder) - 1
+            self._wanted = min(self._wanted, lowest)
+            rung = self._limits.rung
+            self._settle(self._limits._replace(rung=None if rung is None else min(rung, lowest)))
+            self._pipeline.aim(self.decision)  # also where only the engines are others

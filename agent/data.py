@@ -283,6 +283,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     ``precision`` is the one in use, on the engine ``backend``, for the reason ``choice``; ``precisions`` says of each
     variant of the model what the accuracy gate says, and where it runs.
     ``rung_seconds``: time spent in each rung of the ladder since the start.
+    ``reload``: what the last reload could not do: why it was refused, or what needs a restart; empty when all holds.
     """
 
     v: int = SCHEMA_VERSION
@@ -317,6 +318,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     rate: float | None = None
     reason: str = ""
     rung_seconds: tuple[float, ...] = ()
+    reload: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

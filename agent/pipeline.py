@@ -12,7 +12,8 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from concurrent.futures import Future
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,6 +21,7 @@ from agent.config import CameraConfig
 from agent.data import Decision, Detections, Event, Frame
 from agent.detection.engine_set import EngineSet, Open
 from agent.errors import AgentError, EngineError
+from agent.progress import Progress
 from agent.sources.capture import Capture
 from agent.tracking.events import Events
 from agent.tracking.sieve import unchanged
@@ -103,10 +105,11 @@ class Lane:
 
 
 class Counts(msgspec.Struct):
-    """What the loop has done so far. ``busy_seconds``: with an inference under way. The rings hold the last few
-    thousand values, in milliseconds."""
+    """What the loop has done so far. ``first_at``: when the first frame was told, monotonic seconds; ``busy_seconds``:
+    with an inference under way. The rings hold the last few thousand values, in milliseconds."""
 
     inferred: int = 0
+    first_at: float | None = None
     detections: int = 0
     busy_seconds: float = 0.0
     events: Counter[str] = msgspec.field(default_factory=Counter)
@@ -134,6 +137,7 @@ class Pipeline:
     ) -> None:
         self.lanes = list(lanes)
         self.counts = Counts()
+        self.progress = Progress(clock())
         self._detector = detector
         self._receiver = receiver
         self._score = score
@@ -142,6 +146,9 @@ class Pipeline:
         self._clock = clock
         self._stop = threading.Event()
         self._open: deque[tuple[Lane, Frame, Open]] = deque()
+        self._actions: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._over = False
+        self._lock = threading.Lock()
         self._busy_since = 0.0
         self._turn = 0.0
         self._aimed: Decision | None = None
@@ -168,22 +175,75 @@ class Pipeline:
         self._aimed = decision
         self._wake.set()
 
+    def between_frames(self, action: Callable[[], Any]) -> Future[Any]:
+        """Have the dispatcher do it between two frames, with no inference under way. Safe from any thread.
+
+        The Future fails with what it raised, or with AgentError when the loop has ended.
+        """
+        asked: Future[Any] = Future()
+        with self._lock:
+            over = self._over
+            if not over:
+                self._actions.append((action, asked))
+        if over:
+            asked.set_exception(AgentError("the inference loop has ended"))
+        self._wake.set()
+        return asked
+
+    def rearrange(self, lanes: Sequence[Lane], detector: EngineSet, score: float) -> None:
+        """Go on with these cameras, this detector and this score; a camera that left has its open events ended.
+
+        By the dispatcher alone, see ``between_frames``. What is replaced is the caller's to stop and close.
+        """
+        for lane in self.lanes:
+            if lane not in lanes:
+                self._finish(lane)
+        for lane in lanes:
+            lane.turn = max(lane.turn, self._turn)
+        self.lanes = list(lanes)
+        self._detector = detector
+        self._score = score
+
     def run(self) -> None:
         """The loop. Raises EngineError when the engine fails; open events get their end in any case."""
         try:
             while not self._done():
                 self._wake.clear()
+                self._act()
                 self._fill()
                 self._tend()
                 if self._open:
                     self._dispatch()
                 else:
+                    self.progress.begin("waiting for a frame")
                     self._wake.wait(self._idle_wait())
+                    self.progress.finished(self._clock())
             while self._open:
                 self._dispatch()
         finally:
             for lane in self.lanes:
                 self._finish(lane)
+            self._refuse_actions()
+
+    def _act(self) -> None:
+        """Do what was asked to be done between two frames."""
+        while self._actions:
+            while self._open:
+                self._dispatch()
+            action, asked = self._actions.popleft()
+            self.progress.begin("applying a change")
+            try:
+                asked.set_result(action())
+            except Exception as error:  # noqa: BLE001 - becomes the Future's
+                asked.set_exception(error)
+
+    def _refuse_actions(self) -> None:
+        with self._lock:
+            self._over = True
+            left = list(self._actions)
+            self._actions.clear()
+        for _, asked in left:
+            asked.set_exception(AgentError("the inference loop has ended"))
 
     def _done(self) -> bool:
         return self._is_enough() or (not self._open and all(lane.capture.ended for lane in self.lanes))
@@ -223,6 +283,7 @@ class Pipeline:
                 # From the moment it was due, so that the mean is the rate; a pause is not made up for.
                 self._due = max(self._due, self._clock() - 1.0 / self._rate) + 1.0 / self._rate
             lane, frame = chosen
+            self.progress.begin(f"inference of camera {lane.name}")
             if not self._open:
                 self._busy_since = self._clock()
             self._open.append((lane, frame, self._detector.submit([frame])))
@@ -241,12 +302,14 @@ class Pipeline:
     def _dispatch(self) -> None:
         """Collect the oldest inference and tell what it means."""
         lane, frame, pending = self._open.popleft()
+        self.progress.begin(f"inference of camera {lane.name}")
         found = lane.sieve(self._detector.collect(pending)[0])
         now = self._clock()
         self.counts.busy_seconds += now - self._busy_since
         self._busy_since = now
         # Frame by frame a recording runs faster than it was filmed: what happens in it is timed by its own clock.
         at = lane.capture.media_time(frame)
+        self.progress.begin(f"tracking and telling of camera {lane.name}")
         self._tell(lane, lane.events.update(lane.tracker.update(found, at), frame, now, at=at))
         detections = found.above(self._score)
         self._receiver.offer_detections(detections, frame)
@@ -255,9 +318,12 @@ class Pipeline:
         lane.last_age_ms = (self._clock() - frame.captured_mono) * 1e3
         lane.recent_ages.append((now, lane.last_age_ms))
         self.counts.inferred += 1
+        if self.counts.first_at is None:
+            self.counts.first_at = self._clock()
         self.counts.detections += len(detections)
         self.counts.latency_ms.append(detections.latency_ms)
         self.counts.frame_age_ms.append(lane.last_age_ms)
+        self.progress.finished(self._clock())
 
     def _tell(self, lane: Lane, messages: Sequence[tuple[Event, Frame | None]]) -> None:
         if messages:

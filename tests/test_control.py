@@ -3,6 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -45,17 +46,22 @@ class Node:
         self.decided: list[Decision] = []
         self.control = Control(self.pipeline, LADDER, self._reload, self.decided.append)
 
-    def _reload(self) -> None:
+    def _reload(self) -> Future[dict[str, Any]]:
+        answer: Future[dict[str, Any]] = Future()
         if self.wrong:
-            raise ConfigError(self.wrong)
-        self.reloads += 1
+            answer.set_exception(ConfigError(self.wrong))
+        else:
+            self.reloads += 1
+            answer.set_result({"changed": [], "restart": []})
+        return answer
 
     def ask(self, name: str, **arguments: Any) -> dict[str, Any]:
         struct, handler = self.control.commands()[name]
         args, faults = read_struct(struct, arguments, name)
         if args is None:
             raise ConfigError(faults)
-        return handler(args)
+        answer = handler(args)
+        return answer.result(5) if isinstance(answer, Future) else answer
 
     @property
     def state(self) -> tuple[Any, ...]:
@@ -93,7 +99,19 @@ def test_reload_checks_first_and_tells_every_fault() -> None:
         node.ask("reload")
     assert node.reloads == 0
     node.wrong = ""
-    assert node.ask("reload") == {"reloading": True}
+    assert node.ask("reload") == {"changed": [], "restart": []}
+
+
+def test_another_ladder_keeps_the_limits_that_it_can() -> None:
+    node = Node()
+    node.ask("limit", fps=2, rung=2)
+    node.control.climb(LADDER[:2])
+    assert (node.control.decision.rung, node.control.decision.rate) == (1, 2.0)
+    assert node.pipeline.aimed[-1] == node.decided[-1] == node.control.decision
+    node.control.climb(LADDER[:2])
+    assert len(node.decided) == 2, "the same again is no news"
+    node.ask("limit", rung=None, fps=None)
+    assert node.control.decision.rung == 0
 
 
 VALUES = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=10) | st.lists(st.integers())

@@ -1,8 +1,9 @@
-"""A reload of the real daemon at awkward moments: again while it restarts, and with a plugin's table that is wrong."""
+"""A reload of the real daemon at awkward moments: again while it reloads, and with a plugin's table that is wrong."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ import pytest
 from broker import Mosquitto
 from daemon import Daemon, write_config
 from waiting import wait_until
+
+from agent.detection.model import find_package
 
 
 class ServiceManager:
@@ -23,12 +26,15 @@ class ServiceManager:
         self._socket.bind(self.address)
         self._socket.setblocking(False)
         self.told: list[str] = []
+        self.described: list[str] = []
 
     def states(self) -> list[str]:
-        """The words before ``=1``, in order."""
+        """The words before ``=1``, in order; without those that only describe."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                self.told.append(self._socket.recv(4096).decode().partition("=")[0])
+                lines = self._socket.recv(4096).decode().splitlines()
+                self.told += [line.removesuffix("=1") for line in lines if line.endswith("=1")]
+                self.described += [line.partition("=")[2] for line in lines if line.startswith("STATUS=")]
         return self.told
 
     def close(self) -> None:
@@ -63,13 +69,13 @@ def daemon(config: Path, manager: ServiceManager) -> Iterator[Daemon]:
         daemon.kill()
 
 
-def test_sighup_at_any_moment_of_a_reload_or_a_start_ends_nothing(daemon: Daemon, manager: ServiceManager) -> None:
-    def restarted() -> bool:
+def test_sighup_at_any_moment_of_a_reload_ends_nothing(daemon: Daemon, manager: ServiceManager) -> None:
+    def reloaded() -> bool:
         assert daemon.process.poll() is None, f"ended with {daemon.process.returncode}: {daemon.stderr[-2000:]}"
         daemon.process.send_signal(signal.SIGHUP)
         return manager.states().count("RELOADING") >= 5
 
-    wait_until(restarted, 60, "it restarts under a hail of SIGHUP")
+    wait_until(reloaded, 60, "it reloads under a hail of SIGHUP")
     daemon.terminate()
     code, _ = daemon.finish(60)
     assert code == 0, daemon.stderr
@@ -83,9 +89,14 @@ def test_the_service_manager_hears_of_a_reload_and_of_no_stop_before_the_end(
     config.write_text("[", encoding="utf-8")
     daemon.process.send_signal(signal.SIGHUP)
     wait_until(lambda: manager.states()[1:] == ["RELOADING", "READY"], 20, "a refused reload is over, too")
+    wait_until(
+        lambda: manager.states() and any(line.startswith("reload refused: ") for line in manager.described),
+        20,
+        "as told",
+    )
     config.write_text(good, encoding="utf-8")
     daemon.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: manager.states()[3:] == ["RELOADING", "READY"], 30, "it is up again")
+    wait_until(lambda: manager.states()[3:] == ["RELOADING", "READY"], 30, "it is over")
     daemon.terminate()
     daemon.finish(60)
     assert manager.states()[5:] == ["STOPPING"]
@@ -98,3 +109,22 @@ def test_a_reload_with_a_wrong_table_of_a_plugin_is_refused_whole(daemon: Daemon
     wait_until(lambda: "reload refused: " in daemon.stderr, 20, "the wrong table is told")
     assert "plugins.snapshot" in daemon.stderr
     assert "configuration read again" not in daemon.stderr
+
+
+def test_a_new_model_is_swapped_in_between_frames_and_open_events_go_on(config: Path, daemon: Daemon) -> None:
+    copy = config.parent / "copy"
+    shutil.copytree(find_package("desk").folder, copy)
+    config.write_text(config.read_text(encoding="utf-8").replace('path = "desk"', f'path = "{copy}"'), encoding="utf-8")
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "configuration read again: 1 change(s)" in daemon.stderr, 60, "the new one is in use")
+    manifest = (copy / "model.toml").read_text(encoding="utf-8")
+    (copy / "model.toml").write_text(manifest.replace('name = "', 'name = "new-', 1), encoding="utf-8")
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "its files have changed" in daemon.stderr, 60, "other files under the same name are noticed")
+    (copy / "model.toml").write_text("[", encoding="utf-8")
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: "reload refused: " in daemon.stderr, 60, "a broken one is refused")
+    daemon.terminate()
+    code, summary = daemon.finish(60)
+    assert code == 0
+    assert summary["events"]["start"] == summary["events"]["end"] > 0

@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from waiting import wait_until
 
 from agent.config import CameraConfig
 from agent.data import Detections, Event, Frame, Track
-from agent.errors import EngineError
+from agent.errors import AgentError, EngineError
 from agent.pipeline import Lane, Pipeline
 from agent.testing import make_detections
 from agent.tracking.events import EventMessage, Events
@@ -233,3 +235,74 @@ def test_the_rate_can_be_asked_from_another_thread_at_any_time() -> None:
     threading.Thread(target=append, daemon=True).start()
     while not done.is_set():
         assert asked.fps(0.0) >= 0
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+def test_a_change_between_two_frames_sees_nothing_under_way_and_holds_from_the_next_frame_on(slots: int) -> None:
+    clock = Clock()
+    old, new = FakeDetector(clock, slots=slots), FakeDetector(clock, slots=slots)
+    lanes = [lane(name, FakeCapture(name, clock)) for name in "ab"]
+    loop, receiver = pipeline(clock, lanes, old, max_frames=40)
+    added = lane("c", FakeCapture("c", clock))
+    under_way: list[int] = []
+    asked: list[Future[Any]] = []
+
+    def change() -> str:
+        under_way.append(len(old.submitted) - len(receiver.detections))
+        loop.rearrange([lanes[1], added], new, 0.95)  # type: ignore[arg-type]
+        return "done"
+
+    def ask() -> None:
+        if len(old.submitted) >= 10 and not asked:
+            asked.append(loop.between_frames(change))
+
+    old.on_collect = ask
+    loop.run()
+    assert (asked[0].result(0), under_way) == ("done", [0])
+    assert {name for name, _ in old.submitted} == {"a", "b"}
+    assert {name for name, _ in new.submitted} == {"b", "c"}
+    assert len(old.submitted) + len(new.submitted) == len(receiver.detections) == 40
+    assert [count for *_, count in receiver.detections[-5:]] == [0] * 5, "the new score holds"
+    assert [(told.kind, told.camera) for told in receiver.events] == [
+        ("start", "a"),
+        ("start", "b"),
+        ("end", "a"),
+        ("start", "c"),
+        ("end", "b"),
+        ("end", "c"),
+    ]
+
+
+def test_a_change_that_fails_is_told_and_one_that_comes_too_late_is_refused() -> None:
+    clock = Clock()
+    loop, _ = pipeline(clock, [lane("a", FakeCapture("a", clock))], FakeDetector(clock), max_frames=3)
+    broken = loop.between_frames(lambda: 1 / 0)
+    loop.run()
+    assert isinstance(broken.exception(0), ZeroDivisionError)
+    late = loop.between_frames(lambda: "never")
+    assert isinstance(late.exception(0), AgentError)
+
+
+def test_the_loop_gets_on_while_a_camera_is_paused_and_stands_still_while_the_engine_hangs() -> None:
+    clock = Clock()
+    detector = FakeDetector(clock)
+    paused = lane("a", FakeCapture("a", clock))
+    loop, _ = pipeline(clock, [paused], detector, max_frames=3)
+    stuck: list[str] = []
+
+    def hang() -> None:
+        clock.now += 30.0
+        stuck.append(loop.progress.stuck(clock(), 10.0))
+        clock.now -= 30.0
+
+    detector.on_collect = hang
+    paused.paused = True
+    runner = threading.Thread(target=loop.run)
+    runner.start()
+    clock.now += 100.0
+    wait_until(lambda: not loop.progress.stuck(clock(), 10.0), 10, "an idle wait counts")
+    loop.pause(None, False)
+    runner.join(10)
+    assert len(stuck) == 3
+    assert all(why.endswith("under way: inference of camera a") for why in stuck)
+    assert not loop.progress.stuck(clock(), 10.0)

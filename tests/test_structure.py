@@ -9,13 +9,14 @@ import pytest
 from conftest import REPOSITORY
 
 LAYERS = [
-    {"data", "errors"},
-    {"config", "service", "hookspecs", "board"},
+    {"data", "errors", "secrecy"},
+    {"config", "service", "hookspecs", "progress", "startup", "board", "logs"},
     {"sources", "engines", "tracking", "governor", "host"},
     {"detection"},
     {"precision"},
     {"pipeline"},
-    {"control"},
+    {"control", "reload"},
+    {"reloading"},
     {"app", "testing"},
     {"cli"},
 ]

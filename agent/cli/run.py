@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
-from collections.abc import Callable
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ import click
 if TYPE_CHECKING:
     from agent.app import App
     from agent.config import Config
-
-log = logging.getLogger(__name__)
 
 FIRST_CONFIG = """
 \b
@@ -43,22 +40,36 @@ that is not there; 78 bad configuration.
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON document at the end.")
 def command(path: Path, frames: int | None, seconds: float | None, no_build: bool, as_json: bool) -> None:
     """Run the daemon: cameras in, events out, until SIGTERM, Ctrl-C or the end of every recording."""
+    import faulthandler
+
+    from agent.logs import configure
+    from agent.startup import Startup, process_began, read_ahead
+
+    startup = Startup(process_began())
+    startup.ended("interpreter", time.monotonic())
+    threading.Thread(target=read_ahead, name="read-ahead", daemon=True).start()
+    faulthandler.enable()  # a stack of every thread when the watchdog of systemd aborts us
     config = _load(path, no_build)
-    logging_to_stderr(config.agent.log_level)
+    configure(config.agent.log_level, config.agent.log_format)
+
+    startup.ended("config", time.monotonic())
 
     from agent.app import App
     from agent.service import ReloadSignal, stop_on_signals
 
     stop = threading.Event()
     with stop_on_signals(stop), ReloadSignal() as hangup:
-        app = run_reloading(
+        startup.ended("imports", time.monotonic())
+        app = App(
             config,
-            lambda config: App(
-                config, stop_event=stop, max_frames=frames, load=lambda: _load(path, no_build), reload_asked=hangup.take
-            ),
-            stop,
-            seconds,
+            stop_event=stop,
+            max_frames=frames,
+            load=lambda: _load(path, no_build),
+            reload_asked=hangup.take,
+            startup=startup,
         )
+        with app:
+            app.wait(seconds)
         report(app, as_json)
 
 
@@ -71,36 +82,6 @@ def _load(path: Path, no_build: bool) -> Config:
     if not no_build:
         return config
     return msgspec.structs.replace(config, model=msgspec.structs.replace(config.model, build=False))
-
-
-def run_reloading(config: Config, make: Callable[[Config], App], stop: threading.Event, seconds: float | None) -> App:
-    """Run until the end; on a reload stop in order and start with the new configuration, or with the old one again
-    where the new one does not start. The app that ended last."""
-    from agent.errors import AgentError
-
-    previous: Config | None = None
-    while True:
-        app = make(config)
-        try:
-            with app:
-                previous = None
-                app.wait(seconds)
-        except Exception as error:
-            if previous is None:
-                raise
-            unexpected = not isinstance(error, AgentError)
-            log.error("the new configuration does not start: %s; going on with the old one", error, exc_info=unexpected)
-            config, previous = previous, None
-            continue
-        if app.reloaded is None or stop.is_set():
-            return app
-        log.info("configuration read again")
-        config, previous = app.reloaded, config
-
-
-def logging_to_stderr(level: str) -> None:
-    """One line a record on stderr, with the time and the level."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(message)s")
 
 
 def report(app: App, as_json: bool) -> None:

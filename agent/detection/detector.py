@@ -140,6 +140,10 @@ class Detector:
             )
         self._decoder.decode(outputs, self._score)
 
+    def retune(self, *, score: float, iou: float, max_detections: int, nms: Method) -> None:
+        """Other thresholds, from the next ``collect`` on."""
+        self._score, self._iou, self._max_detections, self._nms = score, iou, max_detections, nms
+
     def close(self) -> None:
         """Close the engine. Safe to call twice."""
         self._open.clear()

@@ -10,13 +10,15 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.errors import AgentError, EngineError, ModelError
 
 if TYPE_CHECKING:
     from agent.data import Detections, Frame
     from agent.detection.detector import Detector, Pending
+    from agent.detection.model import ModelPackage
+    from agent.detection.nms import Method
     from agent.engines.base import Outputs
 
 
@@ -54,7 +56,7 @@ class EngineSet:
     ``detectors``: by precision, in the order of preference; the first one is in use. ``left_out``: what was not loaded.
     ``told``: what whoever chose them has to say of each precision of the model; ``why``: of the engine in use.
     ``expected``: precisions that are not loaded yet, but may be offered. ``weights``: their accuracy against fp32's, 1
-    where it is not known.
+    where it is not known. ``package``: where they come from.
     """
 
     def __init__(self, detectors: Mapping[str, Detector], left_out: Sequence[LeftOut] = ()) -> None:
@@ -63,9 +65,11 @@ class EngineSet:
         self._detectors = dict(detectors)
         self.left_out = tuple(left_out)
         self.told: dict[str, str] = {}
+        self.package: ModelPackage | None = None
         self.why = ""
         self.expected: frozenset[str] = frozenset()
         self.weights: dict[str, float] = {}
+        self._tuning: dict[str, Any] = {}
         self._used = next(iter(self._detectors.values()))
         self._wished = ""
         self._offers: deque[Offer] = deque()
@@ -113,6 +117,12 @@ class EngineSet:
             waiting = " yet" if self._wished else ""
             raise EngineError(f"{self.name}: {precision} is not loaded{waiting}, only {', '.join(self._detectors)}")
         self._used = self._detectors[precision]
+
+    def retune(self, *, score: float, iou: float, max_detections: int, nms: Method) -> None:
+        """Other thresholds for the detectors of all precisions, those to come too, from the next ``collect`` on."""
+        self._tuning = {"score": score, "iou": iou, "max_detections": max_detections, "nms": nms}
+        for detector in self._detectors.values():
+            detector.retune(**self._tuning)
 
     def tell(self, precision: str, what: str) -> None:
         """Say this of a precision from now on. Safe from any thread: who reads ``told`` has a whole one."""
@@ -167,6 +177,8 @@ class EngineSet:
             )
             log.warning("%s: %s: the new engine cannot be used: %s", self.name, offer.precision, error)
             return
+        if self._tuning:
+            detector.retune(**self._tuning)
         old = self._detectors.get(offer.precision)
         self._detectors[offer.precision] = detector
         self.tell(offer.precision, offer.told(detector))

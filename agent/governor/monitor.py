@@ -37,6 +37,13 @@ class Monitor:
         """Begin; the first tick comes at once."""
         self._thread.start()
 
+    def use(self, sensors: Mapping[str, Sensor]) -> None:
+        """Read these from the next tick on, and close those that are gone."""
+        before, self._sensors = self._sensors, dict(sensors)
+        for name, sensor in before.items():
+            if self._sensors.get(name) is not sensor:
+                self._close(name, sensor)
+
     def stop(self, timeout: float = 5.0) -> None:
         """End the thread and wait for it."""
         self._stop.set()

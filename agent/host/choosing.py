@@ -47,6 +47,13 @@ class Chooser:
                 return name, rung
         return None
 
+    def put(self, name: str, hook: Hook | None) -> None:
+        """A plugin's hook from now on, None to leave it out; what was held against it is forgotten. Any thread."""
+        hooks = {other: own for other, own in self._hooks.items() if other != name}
+        self._hooks = hooks if hook is None else {**hooks, name: hook}
+        self._strikes.pop(name, None)
+        self.lost = {other: why for other, why in self.lost.items() if other != name}
+
     def close(self) -> None:
         """End the thread, once it is free."""
         if self._thread is not None:
@@ -87,7 +94,7 @@ class Chooser:
         self._strikes[name] += 1
         log.warning("plugin %s: choose_rung %s", name, why)
         if self._strikes[name] >= STRIKES:
-            del self._hooks[name]
+            self._hooks.pop(name, None)
             self.lost[name] = f"choose_rung taken away: {why}"
             log.error("plugin %s: %s", name, self.lost[name])
 

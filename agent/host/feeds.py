@@ -102,9 +102,14 @@ class QueueFeed:
                 self.withheld += 1
             self._jobs.append(QueuedJob(event, frame, (self._clock(), self._wall())))
             self._bytes += frame.nbytes if frame else 0
-            if len(self._jobs) > self._limit:
+            while len(self._jobs) > self._limit:
                 self._pop()
                 self.dropped += 1
+
+    def resize(self, limit: int) -> None:
+        """Hold so many events from the next one on."""
+        with self._lock:
+            self._limit = limit
 
     def take(self) -> Job | None:
         """The oldest."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -72,10 +73,20 @@ class Gate:
         self._hooks = {name: dict(own) for name, own in hooks.items()}
         self._mark = mark
         self._clock = clock
+        self._lock = threading.Lock()  # held while _hooks is replaced; the dispatcher reads without it
         self._strikes: Counter[str] = Counter()
         self.lost: dict[str, str] = {}
         if mark.left_by in self._hooks:
             self._take_away(mark.left_by, "hung on the dispatcher before this start")
+
+    def put(self, name: str, hooks: Mapping[str, Hook]) -> None:
+        """A plugin's two hooks from now on, none to leave it out; what was held against it is forgotten. Any thread."""
+        with self._lock:
+            self._hooks = {other: own for other, own in self._hooks.items() if other != name}
+            self.lost = {other: why for other, why in self.lost.items() if other != name}
+            del self._strikes[name]
+            if hooks:
+                self._hooks = {**self._hooks, name: dict(hooks)}
 
     def keep(self, event: Event) -> bool:
         """Whether all plugins want the event; one that is too slow, or raises, counts as yes."""
@@ -120,8 +131,9 @@ class Gate:
             self._take_away(name, why)
 
     def _take_away(self, name: str, why: str) -> None:
-        del self._hooks[name]
-        self.lost[name] = f"keep_event and event_attributes taken away: {why}"
+        with self._lock:
+            self._hooks = {other: own for other, own in self._hooks.items() if other != name}
+            self.lost = {**self.lost, name: f"keep_event and event_attributes taken away: {why}"}
         log.error("plugin %s: %s", name, self.lost[name])
 
 

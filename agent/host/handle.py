@@ -86,6 +86,13 @@ class Handle:
                 self._outboxes[stream] = LogOutbox(f"{self._plugin}/{stream}", self._log, self.stopping)
             return self._outboxes[stream]
 
+    def close(self) -> None:
+        """The plugin is gone, and what was made for it."""
+        with self._lock:
+            outboxes, self._outboxes = self._outboxes, {}
+        for outbox in outboxes.values():
+            outbox.close()
+
     def latest_frame(self, camera: str) -> Frame | None:
         """The newest picture of a camera, charged to the plugin's budget."""
         return self._budget.lend(self._latest_frame(camera))

@@ -102,6 +102,10 @@ class Journal:
         self.dropped = int(store.number("dropped", 0))
         self.unread = int(store.number("dropped_unread", 0))
 
+    def bound(self, max_bytes: int, max_age: float) -> None:
+        """Other bounds; what is too much by them goes with what is written next."""
+        self._max_bytes, self._max_age = max_bytes, max_age
+
     # any thread
 
     @property

@@ -175,7 +175,17 @@ class EventLog:
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` on the log's thread when there is something to read; it must return at once."""
-        self._listeners.append(listener)
+        with self._changed:
+            self._listeners = [*self._listeners, listener]
+
+    def unlisten(self, listener: Callable[[], None]) -> None:
+        """Call it no more; nothing happens where it is not known."""
+        with self._changed:
+            self._listeners = [each for each in self._listeners if each != listener]
+
+    def bound(self, max_bytes: int, max_age: float) -> None:
+        """Other bounds from now on; what is too much by them goes with the next commit."""
+        self._journal.bound(max_bytes, max_age)
 
     def settled(self) -> bool:
         """Whether nothing waits to be accepted."""

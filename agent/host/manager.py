@@ -8,16 +8,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from agent.config import did_you_mean, read_struct
 from agent.data import Decision, Detections, Event, Frame, Health, PluginHealth, to_json
-from agent.errors import ConfigError, PluginError, in_words
+from agent.errors import ConfigError, PluginError
 from agent.host.choosing import Chooser
 from agent.host.facade import Zones
 from agent.host.feeds import Feed, LogFeed, QueueFeed
@@ -27,21 +27,28 @@ from agent.host.loading import EntryPoint, Loaded, inspect_plugins, installed, l
 from agent.host.log import EVENTS, EventLog
 from agent.host.pictures import Pictures
 from agent.host.pixels import PixelBudget
+from agent.host.registry import Registry
 from agent.host.store import Entry
 from agent.host.unfinished import Unfinished
-from agent.host.worker import Worker
+from agent.host.worker import Hook, Worker
 
 __all__ = ["Host", "inspect_plugins", "installed"]
 
 log = logging.getLogger(__name__)
 
 DISPATCHER_HOOKS = ("keep_event", "event_attributes")
-REGISTER_HOOKS = {
-    "register_sources": "sources",
-    "register_engines": "engines",
-    "register_decoders": "decoders",
-    "register_sensors": "sensors",
-}
+OwnCommands = Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], "dict[str, Any] | Future[dict[str, Any]]"]]]
+
+
+class Fresh(NamedTuple):
+    """Plugins that were imported, checked and have registered, for ``Host.change``; nothing of them runs yet.
+
+    ``registry``: what all plugins bring once they are in place.
+    """
+
+    tables: Mapping[str, Mapping[str, Any]]
+    plugins: dict[str, Loaded | None]
+    registry: Registry
 
 
 class Host:
@@ -49,8 +56,8 @@ class Host:
     of plugins.
 
     ``load``, then ``start``; offers come from the pipeline and the monitor; ``drain`` and ``stop`` at the end.
-    ``sources``, ``engines``, ``decoders`` and ``sensors`` hold what plugins registered, by name. ``provided``: commands
-    answered by nobody's thread but the caller's.
+    ``registry`` holds what plugins registered. ``provided``: commands answered by nobody's thread but the caller's.
+    ``prepare`` and ``change`` put other plugins in place of some while the rest go on.
     """
 
     def __init__(
@@ -73,7 +80,6 @@ class Host:
         self._zones = zones
         self._entry_points = entry_points
         self._provided = {} if provided is None else provided
-        self._stopping = threading.Event()
         self._pictures = Pictures()
         self._unfinished = Unfinished(state_dir / "open-events.json", log)
         self._gate: Gate | None = None
@@ -81,13 +87,11 @@ class Host:
         self._broken: dict[str, PluginHealth] = {}
         self._workers: dict[str, Worker] = {}
         self._handles: dict[str, Handle] = {}
-        self._commands: dict[str, tuple[str, type[msgspec.Struct], Callable[[Any], dict[str, Any]]]] = {}
-        self._own: Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], dict[str, Any]]]] = {}
+        self._own: OwnCommands = {}
+        self._changing = threading.Lock()
+        self._successors: dict[str, Loaded | None] = {}
         self._durable = False
-        self.sources: dict[str, Any] = {}
-        self.engines: dict[str, Any] = {}
-        self.decoders: dict[str, Any] = {}
-        self.sensors: dict[str, Any] = {}
+        self.registry = Registry()
 
     # life
 
@@ -99,24 +103,22 @@ class Host:
         loaded = load_plugins(self._tables, self._entry_points)
         for plugin in loaded:
             if not plugin.fault:
-                plugin.fault = self._register(plugin)
+                plugin.fault = self.registry.register(plugin)
         well = [plugin for plugin in loaded if not plugin.fault]
         self._broken = {plugin.name: plugin.health() for plugin in loaded if plugin.fault}
-        hooks = {
-            plugin.name: {name: plugin.hooks[name] for name in DISPATCHER_HOOKS if name in plugin.hooks}
-            for plugin in well
-        }
+        hooks = {plugin.name: _dispatcher_hooks(plugin) for plugin in well}
         self._gate = Gate(hooks, Mark(self._state_dir / "dispatcher.mark"))
         self._chooser = Chooser({one.name: one.hooks["choose_rung"] for one in well if "choose_rung" in one.hooks})
         for plugin in well:
             self._workers[plugin.name] = self._worker(plugin)
 
-    def provide(self, commands: Mapping[str, tuple[type[msgspec.Struct], Callable[[Any], dict[str, Any]]]]) -> None:
+    def provide(self, commands: OwnCommands) -> None:
         """The daemon's own commands: struct of the arguments and handler, by name. They run on the caller's thread, and
         no plugin's command takes their names. Before ``start``."""
         self._own = commands
-        for name in set(commands) & set(self._commands):
-            log.warning("plugin %s: its command %s is the daemon's own and stays so", self._commands[name][0], name)
+        for name in set(commands) & set(self.registry.commands):
+            owner = self.registry.commands[name].owner
+            log.warning("plugin %s: its command %s is the daemon's own and stays so", owner, name)
 
     def start(self) -> None:
         """Start every plugin's thread."""
@@ -153,19 +155,93 @@ class Host:
 
     def stop(self, timeout: float) -> None:
         """Run every plugin's ``shutdown`` and end its thread; one that does not return is left behind, by name."""
-        self._stopping.set()
         if self._chooser is not None:
             self._chooser.close()
+        for handle in self._handles.values():
+            handle.stopping.set()
         for worker in self._workers.values():
             worker.request_stop()
         deadline = time.monotonic() + timeout
         for worker in self._workers.values():
             worker.join(max(0.0, deadline - time.monotonic()))
+        for handle in self._handles.values():
+            handle.close()
 
     def check(self, now: float) -> None:
         """Housekeeping, about once a second."""
         for worker in self._workers.values():
             worker.check(now)
+        if self._successors and self._changing.acquire(blocking=False):
+            try:
+                self._follow_up()
+            finally:
+                self._changing.release()
+
+    # other plugins, while the rest go on
+
+    def prepare(self, tables: Mapping[str, Mapping[str, Any]], names: Collection[str]) -> Fresh:
+        """Import, check and register anew the plugins called ``names`` that have a table and are not switched off.
+
+        Nothing changes, nothing of them runs. Raises ConfigError with every fault.
+        """
+        loaded = load_plugins({name: tables[name] for name in tables if name in names}, self._entry_points)
+        registry = self.registry.without(names)
+        for plugin in loaded:
+            plugin.fault = plugin.fault or registry.register(plugin)
+        faults = [f"plugins.{one.name}: {one.fault}" for one in loaded if one.fault and one.keys.enabled]
+        if faults:
+            raise ConfigError(faults)
+        plugins: dict[str, Loaded | None] = dict.fromkeys(names)
+        plugins.update({plugin.name: plugin for plugin in loaded})
+        return Fresh(tables, plugins, registry)
+
+    def change(self, fresh: Fresh, timeout: float) -> list[str]:
+        """Put what was prepared in the place of what runs; events that wait go over to the successor.
+
+        The names of plugins that did not end within ``timeout`` seconds: a thread that hangs is never doubled, so their
+        successors begin when it lets go (``check`` notices).
+        """
+        with self._changing:
+            self.registry = fresh.registry
+            self._tables = fresh.tables
+            leaving = [name for name in fresh.plugins if name in self._workers]
+            for name in leaving:
+                self._handles[name].stopping.set()
+                self._workers[name].request_stop()
+            self._successors.update(fresh.plugins)
+            deadline = time.monotonic() + timeout
+            for name in leaving:
+                self._workers[name].join(max(0.0, deadline - time.monotonic()))
+            self._follow_up()
+            return sorted(name for name in fresh.plugins if name in self._successors)
+
+    def _follow_up(self) -> None:
+        """Put every successor in place whose predecessor has ended."""
+        for name in list(self._successors):
+            if name not in self._workers or self._workers[name].ended:
+                self._succeed(name, self._successors.pop(name))
+
+    def _succeed(self, name: str, plugin: Loaded | None) -> None:
+        old = self._workers.get(name)
+        running = plugin is not None and not plugin.fault
+        workers = {other: worker for other, worker in self._workers.items() if other != name}
+        self._broken = {other: health for other, health in self._broken.items() if other != name}
+        if old is not None:
+            self._log.unlisten(old.wake)
+            self._handles[name].close()
+        if plugin is not None and running:
+            workers[name] = self._worker(plugin, old)
+            workers[name].start()
+        else:
+            self._handles = {other: handle for other, handle in self._handles.items() if other != name}
+            if plugin is not None:
+                self._broken = {**self._broken, name: plugin.health()}
+        self._workers = workers  # as a whole: the pipeline and the monitor go through it meanwhile
+        if self._gate is not None:
+            self._gate.put(name, _dispatcher_hooks(plugin) if plugin is not None and running else {})
+        if self._chooser is not None:
+            self._chooser.put(name, plugin.hooks.get("choose_rung") if plugin is not None and running else None)
+        log.info("plugin %s: %s", name, "started" if running else "stopped")
 
     # what the pipeline and the monitor hand over
 
@@ -239,12 +315,13 @@ class Host:
         try:
             owner, arguments, handler = self._prepared(name, payload)
         except Exception as error:  # noqa: BLE001 - the struct is a plugin's: whatever it raises becomes the Future's
-            refused: Future[dict[str, Any]] = Future()
-            refused.set_exception(error)
-            return refused
-        return self._workers[owner].command(name, handler, arguments)
+            return _failed(error)
+        worker = self._workers.get(owner)
+        if worker is None:  # just leaving, or not there yet
+            return _failed(PluginError(f"command {name}: plugin {owner} does not run now", retry_after=5.0))
+        return worker.command(name, handler, arguments)
 
-    def _obey(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any]:
+    def _obey(self, name: str, payload: Mapping[str, Any]) -> dict[str, Any] | Future[dict[str, Any]]:
         struct, handler = self._own[name]
         arguments, faults = read_struct(struct, payload, f"command {name}")
         if arguments is None:
@@ -255,10 +332,11 @@ class Host:
         self, name: str, payload: Mapping[str, Any]
     ) -> tuple[str, msgspec.Struct, Callable[[Any], dict[str, Any]]]:
         """A command's owner, arguments and handler. Raises PluginError or ConfigError."""
-        if name not in self._commands:
-            known = {**self._commands, **self._own}
+        commands = self.registry.commands
+        if name not in commands:
+            known = {**commands, **self._own}
             raise PluginError(f"command {name}: nobody owns it{did_you_mean(name, known)}")
-        owner, struct, handler = self._commands[name]
+        owner, struct, handler = commands[name]
         arguments, faults = read_struct(struct, payload, f"command {name}")
         if arguments is None:
             raise ConfigError(faults)
@@ -266,51 +344,23 @@ class Host:
 
     # making
 
-    def _register(self, plugin: Loaded) -> str:
-        """Call the plugin's ``register_*`` hooks; the fault in one, which takes back what was registered."""
-        mine: list[tuple[dict[str, Any], str]] = []
-        try:
-            for hook, attribute in REGISTER_HOOKS.items():
-                if hook in plugin.hooks:
-                    plugin.hooks[hook](register=_registrar(hook, getattr(self, attribute), mine))
-            if "register_commands" in plugin.hooks:
-                plugin.hooks["register_commands"](register=self._command_registrar(plugin.name, mine))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # sys.exit() too
-            log.exception("plugin %s: disabled: registering failed", plugin.name)
-            for registry, name in mine:
-                del registry[name]
-            return f"registering failed: {in_words(error)}"
-        return ""
-
-    def _command_registrar(self, owner: str, mine: list[tuple[dict[str, Any], str]]) -> Callable[..., None]:
-        def register(name: str, struct: type[msgspec.Struct], handler: Callable[[Any], dict[str, Any]]) -> None:
-            if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
-                raise ConfigError(f"command {name}: its arguments must be a msgspec.Struct, not {struct!r}")
-            if name in self._commands:
-                raise ConfigError(f"command {name} belongs to plugin {self._commands[name][0]} already")
-            self._commands[name] = (owner, struct, handler)
-            mine.append((self._commands, name))
-
-        return register
-
-    def _worker(self, plugin: Loaded) -> Worker:
+    def _worker(self, plugin: Loaded, old: Worker | None = None) -> Worker:
+        """``old``: whom it follows; the events that one was not told yet are handed over."""
         budget = PixelBudget(plugin.keys.frame_budget)
         handle = Handle(
             node=self._node,
             plugin=plugin.name,
             state_dir=self._state_dir / "plugins" / plugin.name,
             events=self._log,
-            stopping=self._stopping,
+            stopping=threading.Event(),
             budget=budget,
             latest_frame=self._latest_frame,
             zones=self._zones,
             command=self.command,
         )
-        self._handles[plugin.name] = handle
+        self._handles = {**self._handles, plugin.name: handle}
         durable = plugin.durable and "on_event" in plugin.hooks
-        feed: Feed = LogFeed(plugin.name, self._log, self._pictures) if durable else QueueFeed(plugin.keys.queue)
+        feed: Feed = LogFeed(plugin.name, self._log, self._pictures) if durable else _queue(plugin.keys.queue, old)
         worker = Worker(
             plugin.name,
             plugin.hooks,
@@ -327,20 +377,32 @@ class Host:
         return worker
 
 
-def _registrar(hook: str, registry: dict[str, Any], mine: list[tuple[dict[str, Any], str]]) -> Callable[..., None]:
-    def register(name: str, thing: Any) -> None:
-        if name in registry:
-            raise ConfigError(f"{hook}: {name} is registered already")
-        registry[name] = thing
-        mine.append((registry, name))
-
-    return register
+def _dispatcher_hooks(plugin: Loaded) -> dict[str, Hook]:
+    return {name: plugin.hooks[name] for name in DISPATCHER_HOOKS if name in plugin.hooks}
 
 
-def _answered(call: Callable[[], dict[str, Any]]) -> Future[dict[str, Any]]:
-    answer: Future[dict[str, Any]] = Future()
+def _queue(limit: int, old: Worker | None) -> QueueFeed:
+    """The queue of whom it follows, with all that waits in it; else a new one."""
+    feed = old.hand_over() if old is not None else None
+    if not isinstance(feed, QueueFeed):
+        return QueueFeed(limit)
+    feed.resize(limit)
+    return feed
+
+
+def _answered(call: Callable[[], dict[str, Any] | Future[dict[str, Any]]]) -> Future[dict[str, Any]]:
     try:
-        answer.set_result(call())
+        answer = call()
     except Exception as error:  # noqa: BLE001 - becomes the Future's
-        answer.set_exception(error)
+        return _failed(error)
+    if isinstance(answer, Future):
+        return answer
+    done: Future[dict[str, Any]] = Future()
+    done.set_result(answer)
+    return done
+
+
+def _failed(error: BaseException) -> Future[dict[str, Any]]:
+    answer: Future[dict[str, Any]] = Future()
+    answer.set_exception(error)
     return answer

@@ -50,7 +50,7 @@ class LogOutbox:
         self._changed = threading.Condition()
         self._out: set[int] = set()
         self._later: dict[int, float] = {}
-        self._written: queue.SimpleQueue[tuple[Future[None], BaseException | None]] = queue.SimpleQueue()
+        self._written: queue.SimpleQueue[tuple[Future[None], BaseException | None] | None] = queue.SimpleQueue()
         self._teller: threading.Thread | None = None
         events.listen(self._wake)
 
@@ -99,6 +99,15 @@ class LogOutbox:
                 self._later[number] = self._clock() + retry_after
             self._changed.notify_all()
 
+    def close(self) -> None:
+        """Its plugin is gone: hear of the log no more, end the thread. What is queued stays queued."""
+        self._log.unlisten(self._wake)
+        with self._changed:
+            if self._teller is not None:
+                # Behind what the log still has to write for us.
+                self._log.append([]).add_done_callback(lambda _: self._written.put(None))
+                self._teller = None
+
     def _next(self) -> Row | None:
         now = self._clock()
         self._later = {number: at for number, at in self._later.items() if at > now}
@@ -110,8 +119,8 @@ class LogOutbox:
 
     def _tell(self) -> None:
         """Complete what ``put`` gave, on a thread of the outbox's: a listener may do there what it likes."""
-        while True:
-            done, error = self._written.get()
+        while (written := self._written.get()) is not None:
+            done, error = written
             try:
                 if error is None:
                     done.set_result(None)

@@ -178,6 +178,15 @@ class Worker:
             self._stop = True
             self._wake()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended: ``shutdown`` has run, where there is one."""
+        return self._stopped and not self._thread.is_alive()
+
+    def hand_over(self) -> Feed:
+        """What it had not been told yet, for whoever follows it; only when it has ended."""
+        return self._feed
+
     def join(self, timeout: float) -> bool:
         """Wait for the thread's end; False, logged, when it hangs (it is left behind)."""
         self._thread.join(timeout)

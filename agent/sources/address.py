@@ -9,12 +9,9 @@ import re
 from urllib.parse import quote
 
 from agent.errors import SourceError
+from agent.secrecy import HIDDEN, SECRET_QUERY, hide_secret
 
-HIDDEN = "***"
 _URL_REST = re.compile(r"(?<=://)\S+")
-_SECRET_QUERY = re.compile(
-    r"(?i)([?&;][^=&;#\s]*(?:pass|pwd|user|usr|login|token|key|secret|auth|sig)[^=&;#\s]*=)[^&;#\s]+"
-)
 _SECRET_PROPERTY = re.compile(
     r"(?i)\b([\w-]*(?:user-id|user-pw|password|token|secret)\s*=\s*)(\"[^\"]*\"|'[^']*'|[^\s!]+)"
 )
@@ -34,11 +31,11 @@ def redact(spec: str) -> str:
     """
     if spec.startswith("gst:"):
         hidden = _URL_REST.sub(lambda match: _without_userinfo(match.group()), spec)
-        return _SECRET_PROPERTY.sub(rf"\g<1>{HIDDEN}", _SECRET_QUERY.sub(rf"\g<1>{HIDDEN}", hidden))
+        return _SECRET_PROPERTY.sub(rf"\g<1>{HIDDEN}", SECRET_QUERY.sub(rf"\g<1>{HIDDEN}", hidden))
     if not (scheme := scheme_of(spec)):
         return spec
     rest = _without_userinfo(spec[len(scheme) + 3 :])
-    return _SECRET_QUERY.sub(rf"\g<1>{HIDDEN}", f"{scheme}://{rest}")
+    return SECRET_QUERY.sub(rf"\g<1>{HIDDEN}", f"{scheme}://{rest}")
 
 
 def _without_userinfo(rest: str) -> str:
@@ -46,6 +43,14 @@ def _without_userinfo(rest: str) -> str:
     if "@" in rest and ("@" in authority or ":" in authority):
         return f"{HIDDEN}@{rest.rpartition('@')[2]}"
     return rest
+
+
+def hide_password(spec: str) -> None:
+    """Have the password in a URL, if there is one, known as a secret, so that no log shows it."""
+    authority = re.split(r"[/?#]", spec.partition("://")[2], maxsplit=1)[0]
+    password = authority.rpartition("@")[0].partition(":")[2]
+    if password:
+        hide_secret(password)
 
 
 def with_credentials(url: str, username: str | None, password: str | None) -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.errors import SourceError
+from agent.sources.address import hide_password, scheme_of
 from agent.sources.address import redact as redact
-from agent.sources.address import scheme_of
 from agent.sources.base import Source
 from agent.sources.v4l2_modes import Format
 
@@ -57,6 +57,7 @@ def open_source(
     called with the whole string. Raises SourceError when nothing knows the scheme.
     """
     scheme = "gst" if spec.startswith("gst:") else scheme_of(spec)
+    hide_password(spec)
     factories = factories or {}
     if scheme in STREAMS:
         return _stream(spec, options)

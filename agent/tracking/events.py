@@ -138,6 +138,11 @@ class Events:
                 messages += self._follow(track, frame, now)
         return messages
 
+    def use(self, presence: Presence) -> None:
+        """Other zones, lines and masks from the next frame on; what is open stays open."""
+        presence.follow(self._presence)
+        self._presence = presence
+
     def finish(self, now: float, by: EndReason = "source") -> list[EventMessage]:
         """The ends of all open events: the source has ended, or the agent is ``stopped``."""
         return self._end_all_but(set(), now, by)

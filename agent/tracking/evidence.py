@@ -33,6 +33,12 @@ class Evidence:
         self._sum = np.empty(0)
         self._weight = np.empty(0)
 
+    def retune(self, hits: int, score: float) -> None:
+        """Ask for more or less from now on; of the best sights so far the best are kept."""
+        kept = self._best[:, max(0, self._best.shape[1] - hits) :]  # ascending
+        self._best = np.pad(kept, ((0, 0), (hits - kept.shape[1], 0)))
+        self._score = score
+
     def add(self, scores: Array, now: float) -> None:
         """Tracks that begin with a sight of these scores ``[K]``."""
         count = len(scores)

@@ -88,6 +88,7 @@ class Line:
     """One line and on which side of it everybody was last seen for sure, by a number of theirs."""
 
     def __init__(self, config: LineConfig) -> None:
+        self.config = config
         self.name = config.name
         self.directions = config.directions
         self._labels = config.labels

@@ -123,6 +123,20 @@ class Presence:
         self.counts: Counter[tuple[str, str]] = Counter()
         """Crossings by line and direction, since the beginning."""
 
+    def follow(self, other: Presence) -> None:
+        """Go on with the courses of another one: zones, lines and masks have changed, what is there has not."""
+        self._courses, self._began, self.counts = other._courses, other._began, other.counts
+        before = {line.name: line for line in other._lines}
+        for index, line in enumerate(self._lines):
+            if line.name in before and before[line.name].config == line.config:
+                self._lines[index] = before[line.name]  # who is about to cross it is not forgotten
+        names = {zone.name for zone, _ in self._zones}
+        for course in self._courses.values():
+            for name in [name for name in course.inside if name not in names]:
+                course.leave(name, course.seen)
+            course.hidden = course.hidden and bool(self._masks)
+            course.guarded = course.guarded and any(name in self._guards for name in course.inside)
+
     def __getitem__(self, track_id: int) -> Course:
         """The course of a living track."""
         return self._courses[track_id]

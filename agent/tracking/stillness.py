@@ -25,6 +25,10 @@ class Stillness:
         self._since = np.empty(0)
         self._away = np.empty(0)
 
+    def retune(self, after: float) -> None:
+        """Another patience from now on."""
+        self._after = after
+
     def add(self, centres: Array, now: float) -> None:
         """Boxes ``[K, 2]`` that are seen for the first time."""
         self._place = np.concatenate([self._place, centres])

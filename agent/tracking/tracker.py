@@ -116,6 +116,23 @@ class Tracker:
         self._forget(now)
         return self._tracks()
 
+    def retune(
+        self,
+        *,
+        patience: float,
+        min_hits: int,
+        start_score: float,
+        high_score: float,
+        confirm_score: float,
+        still_after: float,
+        still_patience: float,
+    ) -> None:
+        """Other thresholds, from the next ``update`` on; what is followed stays followed."""
+        self._patience, self._min_hits, self._still_patience = patience, min_hits, still_patience
+        self._start_score, self._high_score = start_score, high_score
+        self._evidence.retune(min_hits, confirm_score)
+        self._stillness.retune(still_after)
+
     def _advance(self, now: float) -> float:
         if self._now is None:
             self._now = now

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from agent import PluginError, to_json
+from agent import PluginError, hide_secret, to_json
 from plugins.alert.config import Webhook
 from plugins.alert.message import AlertMessage
 from plugins.alert.refusal import RefusedError
@@ -137,4 +137,4 @@ def _read_token(path: str) -> str:
         raise PluginError(f"token_file {path} cannot be read: {reason}") from None
     if not token.isprintable():
         raise PluginError(f"token_file {path} holds more than one line")
-    return token
+    return hide_secret(token)

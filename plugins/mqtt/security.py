@@ -7,7 +7,7 @@ import os
 import ssl
 from pathlib import Path
 
-from agent import PluginError
+from agent import PluginError, hide_secret
 from plugins.mqtt.config import MqttConfig, Tls
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def _read(key: str, named: str) -> str:
         raise PluginError(f"mqtt: {key} {named} cannot be read: {reason}") from error
     if not secret:
         raise PluginError(f"mqtt: {key} {named} is empty")
-    return secret
+    return hide_secret(secret)
 
 
 def warn_if_exposed(path: str) -> None:

@@ -48,7 +48,7 @@ def test_a_plugin_that_exits_at_import_in_its_constructor_or_while_registering_i
         reasons = {name: (status.state, status.reason) for name, status in host.statuses().items()}
         assert reasons["exits"] == ("disabled", "cannot be loaded: SystemExit: 3")
         assert reasons["registers"] == ("disabled", "registering failed: SystemExit: 3")
-        assert not host.sources
+        assert not host.registry.sources
 
 
 def test_whatever_the_checks_of_a_plugin_raise_disables_it_alone(tmp_path: Path) -> None:

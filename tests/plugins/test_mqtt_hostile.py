@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class Node:
         self.commands = Commands(COMMANDS, self._host.command, self._answer, lambda _: None)
         self.answers: list[tuple[str, bytes]] = []
 
-    def _reload(self) -> None:
+    def _reload(self) -> Future[dict[str, Any]]:
         self.reloads += 1
         raise ConfigError("camera[0].fps: expected a number > 0.0, got -1")
 

@@ -1,0 +1,81 @@
+"""How long a start took from the process's first moment to the first inferred frame, and which part of it.
+
+Pure but for ``process_began``, which asks the kernel, and ``read_ahead``, which tells it what comes next. Who ends a
+part says so with ``ended``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+LARGE = ("onnxruntime", "cv2", "numpy")
+"""Packages whose shared libraries are most of what a start reads from the disk."""
+PARTS = ("interpreter", "config", "imports", "plugins", "engine", "camera")
+"""In their order. The last one ends with the first inferred frame."""
+
+
+class Startup:
+    """``began``: when the process did, monotonic seconds. Parts follow each other."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._last = began
+        self.parts: dict[str, float] = {}
+
+    def ended(self, part: str, now: float) -> None:
+        """That part is over; the next one begins."""
+        self.parts[part] = self.parts.get(part, 0.0) + now - self._last
+        self._last = now
+
+    @property
+    def complete(self) -> bool:
+        """Whether the first frame was inferred."""
+        return PARTS[-1] in self.parts
+
+    def line(self) -> str:
+        """All of it in a line, in seconds."""
+        parts = ", ".join(f"{part} {seconds:.2f}" for part, seconds in self.parts.items())
+        return f"first frame inferred after {self._last - self._began:.2f} s: {parts}"
+
+
+def process_began() -> float:
+    """When this process was made, on the axis of ``time.monotonic()``; now, where the kernel does not say."""
+    now = time.monotonic()
+    try:
+        # Field 22 of proc(5): clock ticks since boot; the second, the program's name, may hold spaces.
+        ticks = int(
+            Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
+        )
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return now
+    return now - max(age, 0.0)
+
+
+def read_ahead(packages: Sequence[str] = LARGE) -> None:
+    """Have the kernel read the packages' shared libraries meanwhile: at power-on the disk is what a start waits for.
+
+    Nothing is imported; what is in memory already costs next to nothing.
+    """
+    for package in packages:
+        for path in _libraries(package):
+            with contextlib.suppress(OSError):  # then it is read when it is needed
+                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_WILLNEED)
+                finally:
+                    os.close(handle)
+
+
+def _libraries(package: str) -> Iterator[Path]:
+    """Beside the package's modules, and where wheels put what they bring along: ``PACKAGE.libs``."""
+    with contextlib.suppress(ImportError, ValueError):
+        found = importlib.util.find_spec(package)
+        for folder in (found.submodule_search_locations if found else None) or ():
+            for place in (Path(folder), Path(folder).with_name(f"{package}.libs")):
+                yield from sorted(place.rglob("*.so*"))
