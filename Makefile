@@ -5,13 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test check bench soak debian clean
+.PHONY: demo test test-system check bench soak debian clean
 
 demo: $(VENV)/.demo  ## the main job on what ships: no camera, no GPU
 	$(BIN)/edgewarden demo
 
 test: $(VENV)/.dev debian  ## all tests
 	$(BIN)/python -m pytest
+
+test-system: DEBIAN += systemd-container debootstrap
+test-system: $(VENV)/.dev debian  ## the service under a real systemd, in a container; needs root (docs/service.md)
+	$(BIN)/python tests/system/run.py $(SYSTEM)
 
 check: $(VENV)/.dev  ## lint, types, structure
 	$(BIN)/ruff check .
@@ -26,7 +30,7 @@ soak: $(VENV)/.dev debian  ## ten minutes of a broker and a network that fail, p
 	$(BIN)/python benchmarks/mqtt_storm.py
 
 # What the tests talk to, from the distribution: a broker, FFmpeg, an RTSP server, an OpenCV with GStreamer, packet loss.
-DEBIAN := mosquitto mosquitto-clients ffmpeg nftables iproute2 python3-opencv python3-gi gir1.2-gst-rtsp-server-1.0 \
+DEBIAN := systemd mosquitto mosquitto-clients ffmpeg nftables iproute2 python3-opencv python3-gi gir1.2-gst-rtsp-server-1.0 \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
 
 debian:  ## Debian's packages that the tests need, where they may be installed
