@@ -141,8 +141,9 @@ class Detector:
         self._decoder.decode(outputs, self._score)
 
     def retune(self, *, score: float, iou: float, max_detections: int, nms: Method) -> None:
-        """Other thresholds, from the next ``collect`` on."""
+        """Other thresholds, from the next frame on. Not while frames are under way."""
         self._score, self._iou, self._max_detections, self._nms = score, iou, max_detections, nms
+        self._front.set_min_score(score)
 
     def close(self) -> None:
         """Close the engine. Safe to call twice."""

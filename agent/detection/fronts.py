@@ -42,6 +42,9 @@ class Front(Protocol):
     def collect(self, begun: Begun) -> list[Candidates]:
         """Wait for the candidates; an entry a frame, or fewer where the last frames have none."""
 
+    def set_min_score(self, min_score: float) -> None:
+        """Give candidates from that score on. Not while frames are under way."""
+
     def engine_alone(self) -> Outputs:
         """Run the network on whatever its next input holds."""
 
@@ -79,6 +82,10 @@ class HostFront:
             return self._decoder.decode(self._engine.collect(begun.ticket), self._min_score)
         finally:
             self._free.append(begun.held)
+
+    def set_min_score(self, min_score: float) -> None:
+        """See Front."""
+        self._min_score = min_score
 
     def engine_alone(self) -> Outputs:
         """See Front."""
@@ -119,6 +126,11 @@ class DeviceFront:
             return self._decoder.decode(outputs.raw, self._min_score)[: len(begun.transforms)]
         found = outputs.candidates[: len(begun.transforms)]
         return [Candidates(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int32)) for rows in found]
+
+    def set_min_score(self, min_score: float) -> None:
+        """See Front."""
+        self._min_score = min_score
+        self._engine.set_min_score(min_score)
 
     def engine_alone(self) -> Outputs:
         """See Front."""

@@ -111,6 +111,9 @@ class FrameEngine(Engine, Protocol):
     def take_frames(self, layout: PixelFormat, heads: Sequence[Head], min_score: float) -> None:
         """Get ready for pictures. ``heads``: none where the family's outputs are to come back as they are."""
 
+    def set_min_score(self, min_score: float) -> None:
+        """Give candidates from that score on. Not while frames are under way. Raises EngineError."""
+
     def submit_frames(self, pixels: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> Any:
         """Start inference on BGR pictures, uint8 ``[H, W, 3]``, which stay untouched until collected.
 

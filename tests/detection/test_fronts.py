@@ -72,6 +72,9 @@ class Device:
         assert layout.size == self._spec.size
         self.heads, self._min_score = tuple(heads), min_score
 
+    def set_min_score(self, min_score: float) -> None:
+        self._min_score = min_score
+
     def submit_frames(self, pixels: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> Any:
         preprocessor = Preprocessor(self._spec, batch=len(pixels))
         for place, (picture, placement) in enumerate(zip(pixels, placements, strict=True)):
@@ -167,4 +170,17 @@ def test_more_frames_than_slots_are_refused_by_name(package: ModelPackage) -> No
     with pytest.raises(EngineError, match="m: all 1 slots are taken, collect one first"):
         detector.submit([frame(np.zeros((40, 40, 3)))])
     detector.collect(pending)
+    detector.close()
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_another_score_holds_from_the_next_frame_on(package: ModelPackage, material: Path, on_device: bool) -> None:
+    engine = OnnxEngine(package.file_of(package.choose()), threads=1)
+    detector = Detector(package, Device(engine, package.input) if on_device else engine, score=0.6)
+    seen = frame(cv2.imread(str(material / "images" / "samples" / "bus.jpg")))
+    few = len(detector.detect(seen))
+    detector.retune(score=0.2, iou=0.65, max_detections=300, nms="exact")
+    more = detector.detect(seen)
+    assert len(more) > few
+    assert more.scores.min() < 0.6
     detector.close()

@@ -123,3 +123,14 @@ def test_the_accuracy_is_the_cpus(package: ModelPackage, material: Path) -> None
     print(package.name, "mAP50-95, mAP50 on the device, on the CPU:", *(one[:2] for one in figures))
     assert abs(figures[0].map50_95 - figures[1].map50_95) < 0.003
     assert abs(figures[0].map50 - figures[1].map50) < 0.003
+
+
+def test_another_score_holds_from_the_next_frame_on(package: ModelPackage, material: Path) -> None:
+    detector = on_device(package, score=0.6)
+    try:
+        (pixels,) = pictures(material, 1)
+        few = len(detector.detect(frame(pixels)))
+        detector.retune(score=0.2, iou=0.65, max_detections=300, nms="exact")
+        assert len(detector.detect(frame(pixels))) > few
+    finally:
+        detector.close()

@@ -108,6 +108,14 @@ class CudaEngine:
             self._mapped = self._is_mapped_faster()
             self._prepare(work._replace(mapped=self._mapped))
 
+    def set_min_score(self, min_score: float) -> None:
+        """See FrameEngine. Raises EngineError."""
+        if self._work is None or self._open:
+            raise EngineError(f"{self.backend}: no other score while frames are under way, or before take_frames")
+        self._work = self._work._replace(min_score=min_score)
+        for slot in self._free:
+            slot.set_min_score(min_score)
+
     def submit_frames(self, pixels: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> Ticket:
         """See FrameEngine. Raises EngineError."""
         slot = self._take(len(pixels))

@@ -114,6 +114,13 @@ class Slot:
             self._found = self._buffer(size, "candidates")
             self._found_here = self._pinned(size)
 
+    def set_min_score(self, min_score: float) -> None:
+        """Another threshold; it is part of what was captured."""
+        self._work = self._ready()._replace(min_score=min_score)
+        for record in self._records:
+            record["min_score"] = min_score
+        self._forget_graphs()
+
     def submit_frames(self, pixels: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> None:
         """Everything, from the pictures' bytes on."""
         work = self._ready()
