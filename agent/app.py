@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
@@ -25,7 +26,7 @@ from agent.control import Control
 from agent.data import CameraHealth, Frame, Health, PluginHealth, to_json
 from agent.detection.decoders.base import Decoder
 from agent.detection.detector import Detector
-from agent.detection.engine_set import EngineSet, load_within
+from agent.detection.engine_set import EngineSet, Offer, load_within
 from agent.detection.model import ModelPackage, Variant, find_package
 from agent.detection.plans import TensorRT, find_tensorrt
 from agent.engines.base import Engine
@@ -50,7 +51,7 @@ from agent.logs import reconfigure
 from agent.pipeline import Lane, Pipeline, failure
 from agent.precision.gate import Verdict
 from agent.precision.upgrade import Means, Upgrade
-from agent.precision.usable import accurate, insisted, judged, weight_of
+from agent.precision.usable import Judged, accurate, insisted, judged, weight_of
 from agent.reload import Plan, plan, reopens
 from agent.reloading import Applied, Reloading
 from agent.service import Watchdog, notify, status, status_line, takes_long, watchdog_period
@@ -302,6 +303,8 @@ class App:
         except BaseException as error:  # noqa: BLE001 - told by wait(), on the main thread
             self._failure = error
         finally:
+            # Here, since what a GPU's engine holds belongs to the thread that made it.
+            self.detector.close()
             self._ended.set()
 
     def wait(self, seconds: float | None = None) -> None:
@@ -465,7 +468,7 @@ def build_detector(
     ``decoders``: those of plugins. ``store``: the speeds measured on this machine.
     """
     package = find_package(config.path)
-    store, backend = store or SpeedStore(), backend_name(config.device)
+    store, backend = store or SpeedStore(), backend_name()
     if config.precision == "auto":
         verdicts = judged(package, store, backend)
     else:
@@ -481,10 +484,35 @@ def build_detector(
     left_out = {one.precision: f"left out: {one.reason}" for one in engines.left_out}
     engines.weights = {name: weight_of(one.variant, package.choose()) for name, one in verdicts.items()}
     engines.told = {name: verdicts[name].verdict.reason for name in engines.precisions} | left_out | refused
+    if config.device == "cuda":
+        _offer_cuda(config, package, verdicts, decoders, engines)
     for precision, reason in engines.told.items():
         level = logging.INFO if precision in engines.precisions and "FORCED" not in reason else logging.WARNING
         log.log(level, "%s: %s %s", package.name, precision, reason)
     return engines
+
+
+def _offer_cuda(
+    config: ModelConfig,
+    package: ModelPackage,
+    verdicts: Mapping[str, Judged],
+    decoders: Mapping[str, type[Decoder]],
+    engines: EngineSet,
+) -> None:
+    """Have the dispatcher load ONNX Runtime's CUDA engines before its first frame. Raises EngineError without CUDA."""
+    from agent.engines.cuda.onnx import check_onnx, open_onnx
+
+    check_onnx()
+
+    def load(precision: str) -> Detector:
+        variant = verdicts[precision].variant
+        engine = open_onnx(
+            package.file_of(variant), strict_fp32=config.strict_fp32, optimisation=variant.optimisation or "all"
+        )
+        return _on_engine(config, package, variant, decoders, engine)
+
+    for precision in engines.precisions:
+        engines.offer(Offer(precision, partial(load, precision), lambda detector: detector.backend))
 
 
 def build_upgrade(config: Config, engines: EngineSet, decoders: Mapping[str, type[Decoder]]) -> Upgrade | None:

@@ -77,7 +77,8 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     path: str = "desk"
     backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
     build: bool = True
-    device: Literal["auto", "cpu"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    strict_fp32: bool = False
     precision: Literal["auto", "fp32", "fp16", "int8", "mixed"] = "auto"
     memory: Annotated[int, Meta(ge=0)] = 512 << 20
     threads: Count | None = None

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 RECENT = 4096
 IDLE_WAIT = 0.1
+MOST_FAILURES = 3
+"""Engines that fail one after the other, without an inference between: then it is no accident."""
 AGE_WINDOW = 3.0
 
 
@@ -106,11 +108,13 @@ class Lane:
 
 class Counts(msgspec.Struct):
     """What the loop has done so far. ``first_at``: when the first frame was told, monotonic seconds; ``busy_seconds``:
-    with an inference under way. The rings hold the last few thousand values, in milliseconds."""
+    with an inference under way; ``revived``: how often a failed engine was loaded anew. The rings hold the last few
+    thousand values, in milliseconds."""
 
     inferred: int = 0
     first_at: float | None = None
     detections: int = 0
+    revived: int = 0
     busy_seconds: float = 0.0
     events: Counter[str] = msgspec.field(default_factory=Counter)
     frame_age_ms: deque[float] = msgspec.field(default_factory=lambda: deque(maxlen=RECENT))
@@ -156,6 +160,7 @@ class Pipeline:
         self._due = 0.0
         self._tended = 0.0
         self._submitted = 0
+        self._failures = 0
 
     def stop(self) -> None:
         """Finish what was begun, end every open event, return from ``run``. Safe from any thread."""
@@ -286,7 +291,12 @@ class Pipeline:
             self.progress.begin(f"inference of camera {lane.name}")
             if not self._open:
                 self._busy_since = self._clock()
-            self._open.append((lane, frame, self._detector.submit([frame])))
+            try:
+                started = self._detector.submit([frame])
+            except EngineError as error:
+                self._revive(error, [lane])
+                return
+            self._open.append((lane, frame, started))
             self._submitted += 1
 
     def _choose(self) -> tuple[Lane, Frame] | None:
@@ -303,7 +313,12 @@ class Pipeline:
         """Collect the oldest inference and tell what it means."""
         lane, frame, pending = self._open.popleft()
         self.progress.begin(f"inference of camera {lane.name}")
-        found = lane.sieve(self._detector.collect(pending)[0])
+        try:
+            found = lane.sieve(self._detector.collect(pending)[0])
+        except EngineError as error:
+            self._revive(error, [lane])
+            return
+        self._failures = 0
         now = self._clock()
         self.counts.busy_seconds += now - self._busy_since
         self._busy_since = now
@@ -323,6 +338,23 @@ class Pipeline:
         self.counts.detections += len(detections)
         self.counts.latency_ms.append(detections.latency_ms)
         self.counts.frame_age_ms.append(lane.last_age_ms)
+        self.progress.finished(self._clock())
+
+    def _revive(self, error: EngineError, lanes: Sequence[Lane]) -> None:
+        """The engine failed: what it had under way is lost, and counted, and it is loaded anew.
+
+        Raises the error when it fails again and again without an inference between.
+        """
+        self._failures += 1
+        if self._failures > MOST_FAILURES:
+            raise error
+        for lane in (*lanes, *(lane for lane, _, _ in self._open)):
+            lane.stale += 1
+        log.error("%s; the engine is loaded anew, %d frame(s) are lost", error, len(lanes) + len(self._open))
+        self._open.clear()
+        self.progress.begin("loading the engine anew")
+        self._detector.revive(error)
+        self.counts.revived += 1
         self.progress.finished(self._clock())
 
     def _tell(self, lane: Lane, messages: Sequence[tuple[Event, Frame | None]]) -> None:

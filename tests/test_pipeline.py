@@ -54,10 +54,15 @@ class FakeCapture:
 
 
 class FakeDetector:
-    """Tells what it was given; takes ``seconds`` of the clock for a frame, fails at frame number ``fails_at``."""
+    """Tells what it was given; takes ``seconds`` of the clock for a frame, fails ``failures`` times from frame number
+    ``fails_at`` on."""
 
-    def __init__(self, clock: Clock, *, slots: int = 1, seconds: float = 0.01, fails_at: int | None = None) -> None:
+    def __init__(
+        self, clock: Clock, *, slots: int = 1, seconds: float = 0.01, fails_at: int | None = None, failures: int = 1
+    ) -> None:
         self.clock, self.slots, self.seconds, self.fails_at = clock, slots, seconds, fails_at
+        self.failures = failures
+        self.revived: list[str] = []
         self.submitted: list[tuple[str, int]] = []
         self.most_open = self._open = 0
         self.on_collect: Callable[[], None] = lambda: None
@@ -69,11 +74,16 @@ class FakeDetector:
         self.most_open = max(self.most_open, self._open)
         return frame
 
+    def revive(self, error: EngineError) -> None:
+        self.revived.append(str(error))
+        self._open = 0
+
     def collect(self, pending: Frame) -> list[Detections]:
         self._open -= 1
         self.clock.now += self.seconds
         self.on_collect()
-        if len(self.submitted) == self.fails_at:
+        if self.fails_at is not None and len(self.submitted) >= self.fails_at and self.failures:
+            self.failures -= 1
             raise EngineError("the engine is gone")
         return [make_detections(("person", "dog"), pending.camera, pending.seq)]
 
@@ -185,10 +195,23 @@ def test_as_many_are_under_way_as_the_engine_has_slots_and_max_frames_is_exact(s
     assert [told.kind for told in receiver.events] == ["start", "end"]
 
 
-def test_an_engine_that_fails_ends_the_run_but_open_events_get_their_end() -> None:
+def test_an_engine_that_fails_is_loaded_anew_and_the_frames_it_had_are_counted() -> None:
+    clock = Clock()
+    detector = FakeDetector(clock, slots=2, fails_at=5)
+    (only,) = lanes = [lane("a", FakeCapture("a", clock))]
+    loop, receiver = pipeline(clock, lanes, detector, max_frames=12)
+    loop.run()
+    assert detector.revived == ["the engine is gone"]
+    assert loop.counts.revived == 1
+    assert only.stale == 2, "one failed, one was under way"
+    assert len(receiver.detections) == 10
+    assert [told.kind for told in receiver.events] == ["start", "end"]
+
+
+def test_an_engine_that_fails_again_and_again_ends_the_run_but_open_events_get_their_end() -> None:
     clock = Clock()
     lanes = [lane(name, FakeCapture(name, clock)) for name in "ab"]
-    loop, receiver = pipeline(clock, lanes, FakeDetector(clock, fails_at=5))
+    loop, receiver = pipeline(clock, lanes, FakeDetector(clock, fails_at=5, failures=1000))
     with pytest.raises(EngineError, match="gone"):
         loop.run()
     assert sorted((told.kind, told.camera) for told in receiver.events) == [

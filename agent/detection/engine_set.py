@@ -10,9 +10,10 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.errors import AgentError, EngineError, ModelError
+from agent.errors import AgentError, DeviceLostError, EngineError, ModelError
 
 if TYPE_CHECKING:
     from agent.data import Detections, Frame
@@ -56,10 +57,15 @@ class EngineSet:
     ``detectors``: by precision, in the order of preference; the first one is in use. ``left_out``: what was not loaded.
     ``told``: what whoever chose them has to say of each precision of the model; ``why``: of the engine in use.
     ``expected``: precisions that are not loaded yet, but may be offered. ``weights``: their accuracy against fp32's, 1
-    where it is not known. ``package``: where they come from.
+    where it is not known. ``package``: where they come from. ``load``: makes the detector of a precision anew.
     """
 
-    def __init__(self, detectors: Mapping[str, Detector], left_out: Sequence[LeftOut] = ()) -> None:
+    def __init__(
+        self,
+        detectors: Mapping[str, Detector],
+        left_out: Sequence[LeftOut] = (),
+        load: Callable[[str], Detector] | None = None,
+    ) -> None:
         if not detectors:
             raise ModelError("no precision of this model can be used; " + "; ".join(one.reason for one in left_out))
         self._detectors = dict(detectors)
@@ -75,6 +81,8 @@ class EngineSet:
         self._offers: deque[Offer] = deque()
         self._under_way: Counter[int] = Counter()
         self._retired: list[Detector] = []
+        self._load = load
+        self._accepted: dict[str, Callable[[], Detector]] = {}
 
     @property
     def precisions(self) -> tuple[str, ...]:
@@ -162,6 +170,37 @@ class EngineSet:
         (detections,) = self.collect(self.submit([frame]))
         return detections
 
+    def revive(self, error: EngineError) -> None:
+        """After a failure: close the engine in use (of a lost device: all) and load it anew, as it was or, where that
+        fails, as the package's own. What was under way is lost. Raises EngineError where nothing can be loaded."""
+        lost = isinstance(error, DeviceLostError)
+        for precision, detector in list(self._detectors.items()):
+            if lost or detector is self._used:
+                self._revive(precision, detector, error)
+        self._under_way.clear()
+        self._let_go()
+
+    def _revive(self, precision: str, detector: Detector, error: EngineError) -> None:
+        detector.close()
+        fresh = self._loaded_anew(precision, error)
+        if self._tuning:
+            fresh.retune(**self._tuning)
+        self._detectors[precision] = fresh
+        if detector is self._used:
+            self._used = fresh
+
+    def _loaded_anew(self, precision: str, error: EngineError) -> Detector:
+        faults = [str(error)]
+        for make in (self._accepted.get(precision), partial(self._load, precision) if self._load else None):
+            if make is None:
+                continue
+            try:
+                return make()
+            except AgentError as fault:
+                self._accepted.pop(precision, None)
+                faults.append(str(fault))
+        raise EngineError("; ".join(faults))
+
     def close(self) -> None:
         """Close every engine. Safe to call twice."""
         for detector in (*self._detectors.values(), *self._retired):
@@ -179,6 +218,7 @@ class EngineSet:
             return
         if self._tuning:
             detector.retune(**self._tuning)
+        self._accepted[offer.precision] = offer.make
         old = self._detectors.get(offer.precision)
         self._detectors[offer.precision] = detector
         self.tell(offer.precision, offer.told(detector))
@@ -238,4 +278,4 @@ def load_within(
             )
             continue
         detectors[precision] = detector
-    return EngineSet(detectors, left_out)
+    return EngineSet(detectors, left_out, load)
