@@ -49,9 +49,8 @@ from agent.host.log import EventLog
 from agent.host.manager import Fresh, Host
 from agent.logs import reconfigure
 from agent.pipeline import Lane, Pipeline, failure
-from agent.precision.gate import Verdict
 from agent.precision.upgrade import Means, Upgrade
-from agent.precision.usable import Judged, accurate, insisted, judged, weight_of
+from agent.precision.usable import Judged, accurate, as_named, insisted, judged, weight_of
 from agent.reload import Plan, plan, reopens
 from agent.reloading import Applied, Reloading
 from agent.service import Watchdog, notify, status, status_line, takes_long, watchdog_period
@@ -527,7 +526,7 @@ def build_upgrade(config: Config, engines: EngineSet, decoders: Mapping[str, typ
     named = {rung.precision for rung in config.governor.ladder} or ({config.model.precision} - {"auto"})
     judgements = [one for name, one in accurate(package).items() if not named or name in named]
     if config.model.precision != "auto":  # as for ONNX Runtime: who names one has decided
-        judgements = [one._replace(verdict=Verdict(True, "chosen by [model] precision")) for one in judgements]
+        judgements = [as_named(one) for one in judgements]
     means = Means(
         package=package,
         tensorrt=tensorrt,

@@ -41,9 +41,13 @@ def insisted(package: ModelPackage, precision: str, store: SpeedStore, backend: 
     """The one variant that the configuration names: usable, and where the gate refuses it, told so. Raises ModelError
     where there is none."""
     variant = package.choose(precision)
-    verdict = _verdict(package, variant, store, backend)
-    chosen = "chosen by [model] precision: " if verdict.usable else "FORCED by [model] precision although it "
-    return {precision: Judged(variant, Verdict(True, chosen + verdict.reason))}
+    return {precision: as_named(Judged(variant, _verdict(package, variant, store, backend)))}
+
+
+def as_named(one: Judged) -> Judged:
+    """A variant that ``[model] precision`` names: who names one has decided, and hears of it where the gate says no."""
+    chosen = "chosen by [model] precision: " if one.verdict.usable else "FORCED by [model] precision although it "
+    return one._replace(verdict=Verdict(True, chosen + one.verdict.reason))
 
 
 def weight_of(variant: Variant, base: Variant) -> float:
@@ -74,19 +78,14 @@ def loss_of(variant: Variant) -> float | None:
 
 def _accuracy_verdict(package: ModelPackage, variant: Variant) -> Verdict:
     if variant.precision == "fp32" or len(package.variant) == 1:
-        return Verdict(True, "the measure of the others")
-    max_loss = variant.accuracy.get("max_loss", MAX_LOSS)
-    if not isinstance(max_loss, int | float):
-        return judge_accuracy(None, forced=bool(variant.forced))
-    return judge_accuracy(loss_of(variant), max_loss, forced=bool(variant.forced))
+        return MEASURE
+    return judge_accuracy(loss_of(variant), limit_of(variant), forced=bool(variant.forced))
 
 
 def _verdict(package: ModelPackage, variant: Variant, store: SpeedStore, backend: str) -> Verdict:
     if variant.precision == "fp32" or len(package.variant) == 1:
         return MEASURE
-    loss, max_loss = variant.accuracy.get("loss"), limit_of(variant)
-    if not isinstance(loss, int | float):
-        loss = None
+    loss, max_loss = loss_of(variant), limit_of(variant)
     known = store.get(identity_of(variant.sha256, backend, variant.optimisation or "all"))
     speedup = None if known is None else known.speedup
     if speedup is None and (variant.forced or (loss is not None and loss <= max_loss)):
