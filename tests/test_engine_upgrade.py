@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from waiting import wait_until
 
 import agent.app
 from agent.app import App
 from agent.config import parse
+from agent.data import Frame
 from agent.detection import batch, plans
 from agent.detection.detector import Detector
+from agent.detection.engine_set import EngineSet, Offer
 from agent.detection.manifest import Variant
 from agent.detection.model import ModelPackage, find_package, load_package, update_package
 from agent.detection.plans import Place, TensorRT
@@ -135,6 +138,7 @@ def test_onnx_runtime_works_while_an_engine_is_built_and_the_finished_one_is_swa
         wait_until(lambda: inferred(running) > before + 10, 30, "frames go on while it is built")
         assert running.detector.backend.startswith("onnxruntime")
         assert "building for Stand-in GPU: Building engine 40%" in health(running).precisions["fp32"]
+        assert health(running).choice == "ONNX Runtime, until a TensorRT engine is ready"
         stand_in.go.set()
         wait_until(lambda: running.detector.backend == FLAVOUR.backend, 30)
         after = inferred(running)
@@ -213,6 +217,7 @@ def test_a_plan_that_cannot_be_loaded_leaves_onnx_runtime_at_work_and_is_told(
     stand_in.go.set()
     with app(tmp_path) as running:
         wait_until(lambda: "out of memory" in health(running).precisions["fp32"], 30)
+        assert "cannot be loaded: the GPU is out of memory" in health(running).choice
         before = inferred(running)
         wait_until(lambda: inferred(running) > before + 5, 30)
         assert running.detector.backend.startswith("onnxruntime")
@@ -223,6 +228,7 @@ def test_with_building_off_a_missing_plan_is_told_and_nothing_is_built(stand_in:
     with app(tmp_path, model_keys="build = false") as running:
         wait_until(lambda: "not built yet (building is off)" in health(running).precisions["fp32"], 30)
         assert running.detector.backend.startswith("onnxruntime")
+        wait_until(lambda: "no TensorRT engine could be had" in health(running).choice, 30)
     assert stand_in.requests == []
 
 
@@ -252,6 +258,37 @@ def test_the_engine_that_was_replaced_is_closed_when_its_last_frame_came_back(
         wait_until(lambda: closed, 30)
         assert closed[0].startswith("onnxruntime")
         assert running.detector.backend == FLAVOUR.backend
+
+
+def test_a_precision_that_was_asked_for_before_it_was_there_is_used_when_it_comes(tmp_path: Path) -> None:
+    package = find_package("desk")
+
+    def detector(precision: str) -> Detector:
+        return Detector(package, OnnxEngine(package.file_of(package.choose()), threads=1), precision=precision)
+
+    engines = EngineSet({"fp32": detector("fp32")})
+    engines.expected = frozenset({"fp16"})
+    frame = Frame("cam", 0, np.zeros((48, 64, 3), np.uint8), 0.0, 0.0)
+    try:
+        with pytest.raises(EngineError, match="fp16 is not loaded yet, only fp32"):
+            engines.use("fp16")
+        with pytest.raises(EngineError, match="int8 is not loaded, only fp32"):
+            engines.use("int8")
+        engines.offer(Offer("fp16", lambda: detector("fp16"), lambda made: "here"))
+        assert engines.detect(frame).precision == "fp32", "int8 was the last wish"
+        with pytest.raises(EngineError):
+            engines.use("mixed")
+        engines.use("fp16")
+        assert engines.detect(frame).precision == "fp16"
+        under_way = engines.submit([frame])
+        engines.offer(Offer("fp16", lambda: detector("fp16"), lambda made: "again"))
+        (found,) = engines.collect(under_way)
+        assert found.precision == "fp16"
+        assert engines.told == {"fp16": "here"}
+        engines.detect(frame)
+        assert engines.told == {"fp16": "again"}
+    finally:
+        engines.close()
 
 
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

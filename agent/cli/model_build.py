@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,7 @@ def command(
     from agent.engines.plan_store import PlanStore
     from agent.errors import EngineError
 
+    logging.basicConfig(level="INFO", format="%(message)s")
     found = find_package(package)
     plans = PlanStore(store)
     places = [place_for(one) for one in target] or [_here()]
@@ -174,8 +176,7 @@ def _builder(wanted: Wanted) -> Any:
     from agent.engines.build_process import run_build
 
     def build(part: Path) -> None:
-        with _Shares(f"{wanted.order.model} {wanted.request.precision}") as shares:
-            run_build(wanted.request, part, shares.tell)
+        run_build(wanted.request, part, _Shares(f"{wanted.order.model} {wanted.request.precision}").tell)
 
     return build
 
@@ -185,13 +186,6 @@ class _Shares:
 
     def __init__(self, what: str) -> None:
         self._what, self._phase, self._share = what, "", -1.0
-
-    def __enter__(self) -> _Shares:
-        click.echo(f"{self._what}: building", err=True)
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        pass
 
     def tell(self, phase: str, share: float) -> None:
         """Say it when a tenth more is done, or when another phase began."""

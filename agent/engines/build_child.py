@@ -1,4 +1,6 @@
-"""``python -m agent.engines.build_child PLAN FD``: builds one plan in a process of its own, for build_process.py.
+"""``python -m agent.engines.build_child PLAN FD PARENT``: builds one plan in a process of its own.
+
+Started by build_process.py, whose process id is PARENT.
 
 A builder may take all memory, or crash in native code: then it is this process that ends. The request comes on stdin,
 what is told (log, progress, the error) goes to the file descriptor FD as lines of JSON.
@@ -23,9 +25,9 @@ NICENESS = 10
 PR_SET_PDEATHSIG = 1
 
 
-def main(plan: str, reports: int) -> int:
+def main(plan: str, reports: int, parent: int) -> int:
     """Build; 0 when the plan is written."""
-    _die_with_parent()
+    _die_with(parent)
     os.nice(NICENESS)
     tell = partial(_tell, reports)
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=BuildRequest)
@@ -49,12 +51,12 @@ def _tell(reports: int, **what: Any) -> None:
     os.write(reports, msgspec.json.encode(what) + b"\n")
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """A builder whose agent was killed would go on for minutes, and nobody would take its plan."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:  # it was killed before that line; a parent that is init itself never starts builders
+    if os.getppid() != parent:  # it was killed before that line
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

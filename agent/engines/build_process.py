@@ -57,7 +57,7 @@ def run_build(
 
 def _start(plan: Path, write_end: int) -> subprocess.Popen[bytes]:
     """The child; what native code prints goes to stderr. A session of its own: Ctrl-C is told by us, in order."""
-    command = [sys.executable, "-m", CHILD, str(plan), str(write_end)]
+    command = [sys.executable, "-m", CHILD, str(plan), str(write_end), str(os.getpid())]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2, pass_fds=(write_end,), start_new_session=True)
 
 

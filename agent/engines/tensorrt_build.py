@@ -87,6 +87,8 @@ def _configure(builder: trt.Builder, config: trt.IBuilderConfig, request: BuildR
     _set_precision(config, request.precision)
     if options.sparse:
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
+    if installed().name != "tensorrt" and (options.version_compatible or options.hardware_compatible):
+        raise EngineError(f"{request.onnx}: {request.backend} makes no compatible plans; name each GPU as a target")
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:

@@ -93,6 +93,7 @@ class Upgrade:
         for precision, option in self._options.items():
             if option.barred and precision not in self._engines.told:
                 self._engines.tell(precision, f"refused: {option.barred}")
+        self._engines.why = "ONNX Runtime, until a TensorRT engine is ready"
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -101,17 +102,20 @@ class Upgrade:
         self._thread.join(timeout)
 
     def _run(self) -> None:
+        offered = False
         try:
             for variant in self._left:
                 if self._stopping.is_set():
                     return
-                self._bring(variant)
+                offered = self._bring(variant) or offered
+            if not offered:
+                self._engines.why = "ONNX Runtime, since no TensorRT engine could be had; precisions say why"
         except Exception:
             log.exception("TensorRT plans are given up; ONNX Runtime goes on")
         finally:
             self.finished.set()
 
-    def _bring(self, variant: Variant) -> None:
+    def _bring(self, variant: Variant) -> bool:
         """Get one plan and offer what it becomes; what is in the way is told, and ONNX Runtime goes on."""
         means = self._means
         try:
@@ -122,9 +126,10 @@ class Upgrade:
             if not self._stopping.is_set():
                 self._engines.tell(variant.precision, f"{self._so_far(variant)}; no TensorRT: {error}")
                 log.warning("%s: %s: no TensorRT engine: %s", means.package.name, variant.precision, error)
-            return
+            return False
         offer = Offer(variant.precision, partial(self._open, variant, wanted, plan), self._told, then=self._choice)
         self._engines.offer(offer)
+        return True
 
     def _builder(self, variant: Variant, wanted: Wanted) -> Callable[[Path], None]:
         so_far = self._so_far(variant)
@@ -149,6 +154,15 @@ class Upgrade:
     # on the thread that owns the engines
 
     def _open(self, variant: Variant, wanted: Wanted, plan: Plan) -> Detector:
+        try:
+            return self._opened(variant, wanted, plan)
+        except AgentError as error:
+            if not self._measured:
+                self._engines.why = f"ONNX Runtime, since a TensorRT engine cannot be loaded: {error}"
+            raise
+
+    def _opened(self, variant: Variant, wanted: Wanted, plan: Plan) -> Detector:
+        """Loaded, warm and measured."""
         means = self._means
         engine = means.tensorrt.open_plan(plan.content, means.tensorrt.place.flavour)
         try:

@@ -109,6 +109,14 @@ def test_options_that_this_machine_lacks_are_refused(material: Path, tmp_path: P
         run_build(request, tmp_path / "plan")
 
 
+@pytest.mark.parametrize("option", ["version_compatible", "hardware_compatible"])
+def test_what_tensorrt_rtx_only_warns_of_is_refused(material: Path, tmp_path: Path, option: str) -> None:
+    need_tensorrt()
+    base = request_for(variant(material, "nanodet_m_320", "fp32"), "fp32")
+    with pytest.raises(EngineError, match="makes no compatible plans; name each GPU as a target"):
+        run_build(msgspec.structs.replace(base, options=Options(**{option: True})), tmp_path / "plan")
+
+
 def test_another_library_than_the_one_meant_builds_nothing(material: Path, tmp_path: Path) -> None:
     need_tensorrt()
     onnx = variant(material, "nanodet_m_320", "fp32")
