@@ -342,5 +342,9 @@ def test_the_order_of_a_plan_follows_from_package_gpu_and_library(tmp_path: Path
     by_flag = plans.wanted_plan(found, found.choose("fp16"), old, store, None)
     assert Path(by_flag.request.onnx) == found.file_of(found.choose("fp32")), "8.6 makes fp16 of the fp32 graph"
     assert by_flag.order.identity != identity
+    small = plans.wanted_plan(found, found.choose("fp16"), PLACE._replace(memory=1 << 30), store, None)
+    assert small.request.workspace == 256 << 20, "a quarter of the GPU's memory at most"
+    sparse = msgspec.structs.replace(found.choose("fp16"), sparse=True)
+    assert plans.wanted_plan(found, sparse, PLACE, store, None).request.options.sparse
     other = msgspec.structs.replace(found, folder=tmp_path)
     assert slot_name(other.name, "fp16", None, other.folder) != wanted.order.slot

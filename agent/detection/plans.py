@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+import msgspec
+
 from agent.board.cuda_driver import Driver, Gpu, ask_driver
 from agent.engines import flavour
 from agent.engines.build_process import run_build
@@ -35,13 +37,17 @@ USUAL_BATCH = Range(1, 1, 4)
 
 
 class Place(NamedTuple):
-    """For which GPU, with which library. ``gpu`` is empty, and ``target`` set, for one that is not in this machine."""
+    """For which GPU, with which library. ``gpu`` is empty, and ``target`` set, for one that is not in this machine.
+
+    ``memory``: the GPU's, in bytes, 0 where that is not known.
+    """
 
     flavour: Flavour
     gpu: str
     capability: tuple[int, int]
     target: str | None = None
     strongly_typed: bool = True
+    memory: int = 0
 
     @property
     def where(self) -> str:
@@ -117,6 +123,7 @@ def wanted_plan(package: ModelPackage, variant: Variant, place: Place, store: Pl
     if wish is None:
         known = store.record(slot)
         wish = known.wish if known is not None else Wish()
+    options = msgspec.structs.replace(wish.options, sparse=wish.options.sparse or bool(variant.sparse))
     source = _source(package, variant, place)
     onnx = package.file_of(source)
     picture = picture_input(onnx, read_onnx(onnx).inputs)
@@ -130,16 +137,17 @@ def wanted_plan(package: ModelPackage, variant: Variant, place: Place, store: Pl
         precision=variant.precision,
         calibration=variant.calibration if variant.precision in ("int8", "mixed") else None,
         shapes=str(profile),
-        options=str(wish.options),
+        options=str(options),
     )
+    free = free_memory()
     request = BuildRequest(
         onnx=str(onnx),
         backend=backend,
         precision=variant.precision,
         profile=profile,
-        options=wish.options,
+        options=options,
         target=place.capability if place.target else None,
-        workspace=workspace(free_memory()),
+        workspace=workspace(min(free, place.memory or free)),
         timing_cache=str(_timing_cache(store, place)),
     )
     return Wanted(Order(slot, package.name, onnx, identity, wish), request)
@@ -174,7 +182,7 @@ def _target_of(record: Record) -> str:
 
 def _place(gpu: Gpu) -> Place:
     name = f"{gpu.name} with {gpu.multiprocessors} multiprocessors"
-    return Place(flavour.installed(), name, gpu.capability, None, flavour.strongly_typed())
+    return Place(flavour.installed(), name, gpu.capability, None, flavour.strongly_typed(), gpu.memory)
 
 
 def _source(package: ModelPackage, variant: Variant, place: Place) -> Variant:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,14 @@ def test_dynamic_int8_ends_in_a_row_that_names_the_node_and_the_way_out(tmp_path
     assert "node images_QuantizeLinear (DynamicQuantizeLinear)" in rows[0]["reason"]
     assert "edgewarden model prepare" in rows[0]["reason"]
     assert "Traceback" not in told
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a process 1")
+def test_as_process_1_as_in_a_container_it_builds_too() -> None:
+    words = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "agent", "model", "build", "desk"]
+    done = subprocess.run([*words, "--target", "sm86"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "ready" in done.stdout
 
 
 @pytest.mark.parametrize(
