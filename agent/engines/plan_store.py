@@ -232,12 +232,12 @@ class PlanStore:
             raise PlanRefusedError(str(error), "refused") from None
         try:
             sidecar = msgspec.json.decode(text[:SIDECAR_LIMIT], type=Sidecar)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise PlanRefusedError(f"{path}: damaged ({error})", "damaged") from None
         # Byte for byte: what decodes to the same but is written otherwise was not written here.
         if msgspec.json.encode(sidecar) != text or sidecar.record.slot != slot:
             raise PlanRefusedError(f"{path}: damaged", "damaged")
-        if not hmac.compare_digest(sidecar.seal, self._seal(sidecar.record)):
+        if not hmac.compare_digest(sidecar.seal.encode("utf-8", "replace"), self._seal(sidecar.record).encode()):
             raise PlanRefusedError(f"{path}: not sealed by this store, so its plan is not trusted", "refused")
         return sidecar.record
 

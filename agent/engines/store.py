@@ -54,7 +54,7 @@ class SpeedStore:
         """What was measured of this very engine; None where nothing was, or what is there cannot be read."""
         try:
             speed = msgspec.json.decode((self.folder / f"{identity.key}.json").read_bytes(), type=Speed)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return None
         return speed if speed.identity == identity else None
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from trt_plans import copying, identity_for, order_for, plan_bytes, request_for, variant
 from waiting import wait_until
 
@@ -24,6 +26,7 @@ from agent.engines.identity import PlanIdentity, differences
 from agent.engines.plan_header import HEADER_BYTES, header_fault, read_header
 from agent.engines.plan_store import KEY_FILE, Order, Plan, PlanRefusedError, PlanStore
 from agent.engines.plan_supply import supply
+from agent.engines.store import Identity, Speed, SpeedStore
 from agent.errors import EngineError
 
 PLENTY = 64 << 30
@@ -152,6 +155,54 @@ def test_every_byte_of_the_sidecar_counts(store: PlanStore, order: Order) -> Non
         assert refused(store, order).state == "damaged"
     sidecar.write_bytes(text)
     assert supply(store, order, None)
+
+
+@given(st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_in_a_sidecar_is_refused_and_never_more(
+    store: PlanStore, order: Order, data: st.DataObject
+) -> None:
+    sidecar = store.folder / f"{order.slot}.json"
+    text = sidecar.read_bytes()
+    try:
+        start = data.draw(st.integers(0, len(text)))
+        cut, put = (
+            data.draw(st.integers(0, 40)),
+            data.draw(st.binary(max_size=40) | st.text(max_size=9).map(str.encode)),
+        )
+        changed = text[:start] + put + text[start + cut :]
+        sidecar.write_bytes(changed)
+        if changed != text:
+            refused(store, order)
+            assert store.look(order.slot, order.identity).state != "ready"
+    finally:
+        sidecar.write_bytes(text)
+
+
+@given(st.binary(max_size=99))
+def test_a_damaged_speed_is_no_speed(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    speeds = SpeedStore(tmp_path_factory.getbasetemp())
+    identity = Identity(onnx="a", backend="b", device="c", options="d")
+    speeds.put(Speed(identity=identity, seconds=1.0, speedup=2.0, rates={1: 3.0, 4: 5.0}))
+    found = speeds.get(identity)
+    assert found is not None
+    assert found.rates == {1: 3.0, 4: 5.0}
+    (speeds.folder / f"{identity.key}.json").write_bytes(content)
+    assert speeds.get(identity) is None
+
+
+def test_a_seal_in_letters_of_any_script_is_refused(store: PlanStore, order: Order) -> None:
+    sidecar = only(store.folder, ".json")
+    whole = msgspec.json.decode(sidecar.read_bytes())
+    for seal in ("é" * 64, "", "\ud7ff", "0" * 63):
+        sidecar.write_bytes(msgspec.json.encode({**whole, "seal": seal}))
+        assert refused(store, order).state == "refused"
+
+
+@given(st.binary(max_size=64))
+def test_no_bytes_break_the_reader_of_headers(start: bytes) -> None:
+    assert header_fault(start, "tensorrt 10.3.0") or start[:4] == b"ftrt"
+    assert header_fault(b"vtrt" + start, "tensorrt-rtx 1.7.1.116") or start[20:24] == bytes([1, 7, 1, 116])
 
 
 @pytest.mark.parametrize(
