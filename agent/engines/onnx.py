@@ -157,8 +157,7 @@ class OnnxEngine:
 
 def backend_name(device: str = "cpu") -> str:
     """What ``OnnxEngine.backend`` says on that device, without loading a graph."""
-    import onnxruntime
-
+    onnxruntime = _library()
     return f"onnxruntime {onnxruntime.__version__} {_PROVIDERS['cpu' if device == 'auto' else device]}"
 
 
@@ -189,8 +188,7 @@ def _load(
 ) -> Any:
     if not path.is_file():
         raise EngineError(f"{path}: {'is a folder, not an ONNX file' if path.is_dir() else 'no such file'}")
-    import onnxruntime
-
+    onnxruntime = _library()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_FATAL
     options.intra_op_num_threads = threads
@@ -206,6 +204,15 @@ def _load(
         return onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
         raise EngineError(f"{path}: {_load_reason(error)}") from None
+
+
+def _library() -> Any:
+    """The module; on boards it is not among what edgewarden requires. Raises EngineError without it."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(f"ONNX Runtime cannot be loaded ({error}): pip install 'edgewarden[cpu]'") from None
+    return onnxruntime
 
 
 def _providers(device: str, path: Path, available: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,10 @@ def test_tensorrts_provider_comes_first_where_its_library_is_there(monkeypatch: 
     said = {"device_id": "0", "user_compute_stream": "7", "use_tf32": "1"}
     assert onnx._options_of("TensorrtExecutionProvider", said) == {"device_id": "0", "user_compute_stream": "7"}
     assert onnx._options_of("CPUExecutionProvider", said) == {}
+
+
+def test_without_onnx_runtime_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = brightness_graph(tmp_path / "m.onnx", np.ones(3, np.float32))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EngineError, match=r"ONNX Runtime cannot be loaded .*pip install 'edgewarden\[cpu\]'"):
+        OnnxEngine(path)
