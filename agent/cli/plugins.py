@@ -85,7 +85,7 @@ def running_plugins(state_dir: Path) -> dict[str, dict[str, Any]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     for row in plugins.values():
-        if not alive and row.get("state") == "running":
+        if not alive and row.get("state") in ("running", "degraded"):
             row["state"] = "stopped"
     return plugins
 
