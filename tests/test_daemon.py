@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from broker import Mosquitto, Received, Subscriber
@@ -267,11 +268,31 @@ def test_a_daemon_that_was_killed_ends_at_its_next_start_what_it_had_begun(tmp_p
     assert summary["events"]["start"] == summary["events"]["end"], "what it ended for another does not count as its own"
 
 
+def test_lines_and_masks_of_the_configuration_hold_in_the_daemon(yolox: Path, material: Path, tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path / "agent.toml",
+        source=material / "video" / "car-detection.mp4",
+        model=yolox,
+        camera="realtime = false\nmask = [{ polygon = [[0.0, 0.0], [0.36, 0.0], [0.36, 1.0], [0.0, 1.0]] }]",
+        more='[[line]]\ncamera = "cam"\nname = "middle"\npoints = [[0.0, 0.5], [1.0, 0.5]]\nanchor = "centre"\n'
+        'directions = ["down", "up"]',
+    )
+    code, summary = Daemon(config).finish()
+    assert (code, summary["events"]["start"]) == (0, 2), "the two that drive up; those that come down are masked"
+    crossings = [event["crossings"] for event in _logged(tmp_path / "state") if event["kind"] == "end"]
+    assert [[(one["line"], one["direction"]) for one in each] for each in crossings] == [[("middle", "up")]] * 2
+
+
 def _open_events(state_dir: Path) -> set[str]:
     """The occurrences that the log knows without an end."""
+    events = _logged(state_dir)
+    return {event["id"] for event in events} - {event["id"] for event in events if event["kind"] == "end"}
+
+
+def _logged(state_dir: Path) -> list[dict[str, Any]]:
+    """All events in the log, read from outside."""
     import sqlite3
 
     with sqlite3.connect(f"file:{state_dir / 'events.db'}?mode=ro", uri=True) as database:
-        rows = database.execute("SELECT payload FROM messages WHERE stream = 'events'").fetchall()
-    events = [json.loads(row[0]) for row in rows]
-    return {event["id"] for event in events} - {event["id"] for event in events if event["kind"] == "end"}
+        rows = database.execute("SELECT payload FROM messages WHERE stream = 'events' ORDER BY seq").fetchall()
+    return [json.loads(row[0]) for row in rows]

@@ -10,23 +10,31 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 _REFUSED = 1e3
+EXACT = 1e-9
+"""Two equal pairs are left to the solver: both cannot be settled."""
 
 
 def assign(rows: Rows, columns: Rows, similarity: Array) -> Rows:
     """Choose among K candidate pairs so that no row and no column is taken twice and the summed similarity is greatest.
 
     ``rows`` and ``columns``: indices ``[K]``, no pair twice; ``similarity``: 0..1 ``[K]``. Returns the indices of the
-    chosen pairs. A pair whose row and whose column have no other candidate is settled at once; what is left goes to
-    the Jonker-Volgenant solver of lapx, whose cost grows with the third power of its size.
+    chosen pairs. A pair that is worth at least as much as all others of its row and of its column together is settled
+    at once: whoever gave it up could win no more by it. What is left goes to the Jonker-Volgenant solver of lapx, whose
+    cost grows with the third power of its size.
     """
-    if not len(rows):
-        return rows
-    lone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
-    if lone.all():
-        return np.arange(len(rows))
-    contested = np.flatnonzero(~lone)
-    solved = _solve(rows[contested], columns[contested], similarity[contested])
-    return np.concatenate([np.flatnonzero(lone), contested[solved]])
+    chosen: list[Rows] = []
+    left = np.arange(len(rows))
+    while len(left):
+        row, column, worth = rows[left], columns[left], similarity[left]
+        of_row, of_column = np.bincount(row, worth), np.bincount(column, worth)
+        settled = 3.0 * worth >= of_row[row] + of_column[column] + EXACT
+        if not settled.any():
+            chosen.append(left[_solve(row, column, worth)])
+            break
+        chosen.append(left[settled])
+        of_row[row[settled]] = of_column[column[settled]] = -1.0
+        left = left[(of_row[row] >= 0.0) & (of_column[column] >= 0.0)]
+    return np.concatenate(chosen) if chosen else left
 
 
 def _solve(rows: Rows, columns: Rows, similarity: Array) -> Rows:

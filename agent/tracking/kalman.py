@@ -39,6 +39,7 @@ class BoxFilter:
         self._p = np.empty((0, 4))
         self._c = np.empty((0, 4))
         self._v = np.empty((0, 4))
+        self._long: Array | None = None
 
     def __len__(self) -> int:
         return len(self._x)
@@ -49,6 +50,7 @@ class BoxFilter:
             return
         q = (ACCELERATION * self.lengths()[:, None]) ** 2
         self._x += self._u * dt
+        self._long = None
         self._p += dt * (2.0 * self._c + dt * (self._v + q * (dt / 3.0)))
         self._c += dt * (self._v + q * (dt / 2.0))
         self._v += q * dt
@@ -61,6 +63,7 @@ class BoxFilter:
         total = self._p + variance
         k, slope, innovation = self._p / total, self._c / total, measured - self._x
         self._x += k * innovation
+        self._long = None
         self._u += slope * innovation
         self._v -= slope * self._c
         self._c *= 1.0 - k
@@ -70,7 +73,7 @@ class BoxFilter:
         """Begin one filter, at rest, for each of the boxes (xyxy ``[K, 4]``)."""
         x = centred(boxes)
         variance = np.repeat(_lengths(x)[:, None] ** 2, 4, axis=1)
-        self._x = np.concatenate([self._x, x])
+        self._x, self._long = np.concatenate([self._x, x]), None
         self._u = np.concatenate([self._u, np.zeros_like(x)])
         self._p = np.concatenate([self._p, variance * MEASUREMENT**2])
         self._c = np.concatenate([self._c, np.zeros_like(x)])
@@ -78,7 +81,7 @@ class BoxFilter:
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Forget the filters whose ``mask`` is False."""
-        self._x, self._u = self._x[mask], self._u[mask]
+        self._x, self._u, self._long = self._x[mask], self._u[mask], None
         self._p, self._c, self._v = self._p[mask], self._c[mask], self._v[mask]
 
     def hold_sizes(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> None:
@@ -98,6 +101,14 @@ class BoxFilter:
         self._u[rows, :2] = np.where(inside == centres, self._u[rows, :2], 0.0)
         self._x[rows, :2] = inside
 
+    def centres(self) -> Array:
+        """Where the centres are, ``[N, 2]``."""
+        return self._x[:, :2]
+
+    def shift(self, by: Array) -> None:
+        """Move all boxes by ``[2]`` pixels: the camera moved, not they."""
+        self._x[:, :2] += by
+
     def speeds(self) -> Array:
         """How fast the centres move, body lengths a second ``[N]``."""
         return np.asarray(np.hypot(self._u[:, 0], self._u[:, 1]) / self.lengths())
@@ -108,8 +119,10 @@ class BoxFilter:
         return np.concatenate([self._x[:, :2] - half, self._x[:, :2] + half], axis=1)
 
     def lengths(self) -> Array:
-        """The body length of each box, pixels ``[N]``."""
-        return _lengths(self._x)
+        """The body length of each box, pixels ``[N]``. Not to be written to."""
+        if self._long is None:
+            self._long = _lengths(self._x)
+        return self._long
 
     def spread(self) -> Array:
         """Standard deviation of the centre, pixels ``[N]``; of the two axes the larger one."""
@@ -122,11 +135,5 @@ def centred(boxes: Array) -> Array:
     return np.concatenate([(low + high) / 2.0, high - low], axis=1)
 
 
-def lengths(boxes: Array) -> Array:
-    """The body lengths of boxes (xyxy ``[N, 4]``), pixels ``[N]``."""
-    return _lengths(centred(boxes))
-
-
 def _lengths(x: Array) -> Array:
-    sides = np.maximum(x[:, 2:], 1.0)
-    return np.asarray(np.sqrt(sides[:, 0] * sides[:, 1]))
+    return np.asarray(np.sqrt(np.maximum(x[:, 2], 1.0) * np.maximum(x[:, 3], 1.0)))

@@ -22,9 +22,11 @@ class Pairs(NamedTuple):
 
 def iou(first: Array, second: Array) -> Array:
     """Intersection over union of xyxy ``[N, 4]`` and ``[M, 4]``: ``[N, M]``."""
-    common = np.minimum(first[:, None, 2:], second[None, :, 2:]) - np.maximum(first[:, None, :2], second[None, :, :2])
-    shared = np.maximum(common, 0.0).prod(axis=2)
-    union = _area(_sides(first))[:, None] + _area(_sides(second))[None, :] - shared
+    low, high = np.maximum(first[:, None, 0], second[:, 0]), np.minimum(first[:, None, 2], second[:, 2])
+    wide = np.maximum(high - low, 0.0)
+    low, high = np.maximum(first[:, None, 1], second[:, 1]), np.minimum(first[:, None, 3], second[:, 3])
+    shared = wide * np.maximum(high - low, 0.0)
+    union = _area(_sides(first))[:, None] + _area(_sides(second)) - shared
     return np.asarray(shared / np.maximum(union, 1e-9))
 
 

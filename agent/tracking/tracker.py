@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from agent.data import Box, Detections, Track
 from agent.tracking.assignment import assign
 from agent.tracking.evidence import Evidence
-from agent.tracking.kalman import BoxFilter, centred, lengths
+from agent.tracking.kalman import BoxFilter, centred
 from agent.tracking.overlap import iou, meeting
 from agent.tracking.stillness import Stillness
 from agent.tracking.votes import Votes
@@ -28,6 +28,9 @@ REACH, REACH_SPEED, MAX_REACH = 0.25, 1.0, 1.0
 REACH_SPEED more for each second since the last frame: a wide gate is for slow cameras, not for what is long unseen."""
 TENTATIVE_PATIENCE = 0.5
 """Seconds that a track which has not proved itself may go unseen; it may always miss one frame less than that."""
+SHAKEN_TRACKS, SHAKEN_BY, SHAKEN_ALIKE = 4, 0.04, 1.5
+"""The camera has moved when at least so many tracks are found so many body lengths off their predicted places, and by
+ways that differ from each other by so many times less."""
 MISSED_INTERVALS = 2.5
 """A track survives at least so many frame intervals: at one frame in three seconds ``patience`` alone would end all."""
 
@@ -102,6 +105,8 @@ class Tracker:
         self._forget(now)
         boxes, scores, columns = self._usable(detections)
         rows, picked = self._match(boxes, scores, columns)
+        if self._follow_camera(rows, boxes[picked]):
+            rows, picked = self._match(boxes, scores, columns)
         self._hit(rows, boxes[picked], scores[picked], columns[picked], now)
         self._wait(rows, detections.size)
         self._drop_duplicates(now)
@@ -164,6 +169,21 @@ class Tracker:
         good &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         return boxes[good], scores[good], columns[good]
 
+    def _follow_camera(self, rows: Rows, boxes: Array) -> bool:
+        """Whether all that was found lies off its track by the same way: the camera moved, and now the tracks too."""
+        sure = self._real[rows].nonzero()[0]
+        if len(sure) < SHAKEN_TRACKS:
+            return False
+        off = centred(boxes[sure])[:, :2] - self._filter.centres()[rows[sure]]
+        shift = _middle(off)
+        length = float(np.hypot(*shift))
+        if length < SHAKEN_BY * _middle(self._filter.lengths()):
+            return False
+        if length < SHAKEN_ALIKE * _middle(np.abs(off - shift).max(axis=1)):
+            return False
+        self._filter.shift(shift)
+        return True
+
     def _match(self, boxes: Array, scores: Array, columns: Rows) -> tuple[Rows, Rows]:
         """Tracks and detections that belong together: the sure ones, the doubtful ones, then tentative tracks."""
         reach = min(REACH + REACH_SPEED * self._intervals[1], MAX_REACH)
@@ -205,7 +225,7 @@ class Tracker:
         self._votes.cast(rows, columns, scores)
         self._boxes[rows], self._score[rows], self._last[rows] = boxes, scores, now
         self._hits[rows] += 1
-        self._stillness.see(rows, centred(boxes)[:, :2], lengths(boxes), now)
+        self._stillness.see(rows, centred(boxes)[:, :2], self._filter.lengths()[rows], now)
         doubtful = ~self._real[rows]
         if doubtful.any():
             self._evidence.see(rows[doubtful], scores[doubtful], now)
@@ -325,6 +345,11 @@ def _among(indices: Rows, taken: Rows) -> Mask:
     marks = np.zeros(indices.max() + 1, dtype=bool)
     marks[taken] = True
     return marks[indices]
+
+
+def _middle(values: Array) -> Array:
+    """The median along the first axis; ``np.median`` takes ten times as long."""
+    return np.asarray(np.sort(values, axis=0)[len(values) // 2])
 
 
 def _as_boxes(boxes: Array) -> list[Box]:
