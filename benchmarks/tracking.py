@@ -179,6 +179,43 @@ def _cost(film: Sequence[Frame], update: Update) -> float:
     return float(np.median(spent) * 1e3)
 
 
+CLIPS = {"one-by-one-person-detection": ("person", 6), "car-detection": ("", 4), "classroom": ("person", 4)}
+"""What is looked for in each of the recorded clips, and how many of them people counted by eye."""
+
+
+class Clip(NamedTuple):
+    """How many tracks a tracker made of a clip at a rate, where people saw ``truth``."""
+
+    clip: str
+    rate: str
+    tracker: str
+    truth: int
+    tracks: int
+
+
+def clips(names: Sequence[str], folder: Path) -> Iterator[Clip]:
+    """The recorded clips (benchmarks/record_detections.py) at their own rate, at 5 frames a second, and at 2."""
+    for clip, (label, truth) in CLIPS.items():
+        with np.load(folder / f"{clip}.npz") as kept:
+            rows, times, labels = kept["rows"], kept["times"], kept["labels"].tolist()
+        if label:
+            rows = rows[rows[:, 6] == labels.index(label)]
+        own = float((len(times) - 1) / (times[-1] - times[0]))
+        for rate in (own, 5.0, 2.0):
+            chosen = np.unique(np.searchsorted(times, np.arange(0.0, times[-1], 1.0 / rate) - 1e-6))
+            film = [_recorded(rows[rows[:, 0] == number], float(times[number])) for number in chosen.tolist()]
+            for name in names:
+                update = TRACKERS[name](rate)
+                ids = {track for frame in film for track in update(frame)[1]}
+                yield Clip(clip, f"{rate:.3g} fps", name, truth, len(ids))
+
+
+def _recorded(rows: NDArray[np.float32], at: float) -> Frame:
+    nobody = np.empty((0, 4))
+    found, scores = rows[:, 1:5].astype(np.float64), rows[:, 5].astype(np.float64)
+    return Frame(at, nobody, np.empty(0, np.int64), found, scores)
+
+
 def show(rows: Sequence[Row], spent: Mapping[str, Mapping[int, float]]) -> None:
     """The tables."""
     print(f"{'rate':12} {'kind':10} {'tracker':18} {'IDF1':>6} {'MOTA':>6} {'switches':>9}")
@@ -203,8 +240,13 @@ def main() -> None:
     rows = list(quality(arguments.seconds, arguments.seeds, arguments.trackers, kinds, arguments.rates))
     spent = costs(arguments.trackers)
     show(rows, spent)
+    seen = list(clips(arguments.trackers, HERE.parent / "tests" / "tracking" / "recorded"))
+    print(f"\n{'clip':30} {'rate':10} {'tracker':18} {'by eye':>7} {'tracks':>7}")
+    for one in seen:
+        print(f"{one.clip:30} {one.rate:10} {one.tracker:18} {one.truth:7d} {one.tracks:7d}")
     if arguments.json:
-        document = {"quality": [row._asdict() for row in rows], "ms_a_frame": spent}
+        quality_rows, clip_rows = [row._asdict() for row in rows], [one._asdict() for one in seen]
+        document = {"quality": quality_rows, "ms_a_frame": spent, "clips": clip_rows}
         arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 

@@ -43,6 +43,8 @@ def _findings(config: Config) -> Iterator[tuple[str, AgentError | None]]:
     factories = _extensions(config).sources
     for camera in config.camera:
         yield f"camera {camera.name}", _error_of(lambda camera=camera: _open_recording(camera, factories))  # type: ignore[misc]
+        if camera.mask or any(place.camera == camera.name for place in (*config.zone, *config.line)):
+            yield f"zones of {camera.name}", _error_of(lambda camera=camera: _build_places(config, camera))  # type: ignore[misc]
     yield "state folder", _error_of(lambda: _hold_state(config))
 
 
@@ -92,6 +94,13 @@ def _open_recording(camera: CameraConfig, factories: Mapping[str, Callable[[str]
             source.open()
         finally:
             source.close()
+
+
+def _build_places(config: Config, camera: CameraConfig) -> None:
+    from agent.app import build_presence, build_sieve
+
+    build_presence(config, camera)
+    build_sieve(config, camera)
 
 
 def _hold_state(config: Config) -> None:

@@ -6,7 +6,6 @@ One frame at a time, many objects at once. What it means that somebody is there 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,30 +24,39 @@ LEAST_AREA = 1e-5
 """Of the picture. A region that is smaller is a slip."""
 
 
-class Seen(NamedTuple):
+class Seen:
     """N objects in one picture: ``boxes`` xyxy ``[N, 4]``, ``labels``, and the picture's width and height."""
 
-    boxes: Array
-    labels: Sequence[str]
-    size: tuple[int, int]
+    def __init__(self, boxes: Array, labels: Sequence[str], size: tuple[int, int]) -> None:
+        self.boxes = boxes
+        self.labels = labels
+        self.size = size
+        self._everyone = np.ones(len(labels), dtype=bool)
+        self._anchors: dict[Anchor, Array] = {}
+        self._lengths: Array | None = None
 
     def anchors(self, which: Anchor) -> Array:
         """The point of each that counts, ``[N, 2]``: the middle of its lower edge or of all; never outside the
         picture, whose lower edge belongs to it."""
-        x = (self.boxes[:, 0] + self.boxes[:, 2]) / 2.0
-        y = self.boxes[:, 3] if which == "foot" else (self.boxes[:, 1] + self.boxes[:, 3]) / 2.0
-        width, height = self.size
-        return np.stack([np.clip(x, 0.5, width - 0.5), np.clip(y, 0.5, height - 0.5)], axis=1)
+        if which not in self._anchors:
+            x = (self.boxes[:, 0] + self.boxes[:, 2]) / 2.0
+            y = self.boxes[:, 3] if which == "foot" else (self.boxes[:, 1] + self.boxes[:, 3]) / 2.0
+            width, height = self.size
+            inside_x = np.minimum(np.maximum(x, 0.5), width - 0.5)
+            self._anchors[which] = np.stack([inside_x, np.minimum(np.maximum(y, 0.5), height - 0.5)], axis=1)
+        return self._anchors[which]
 
     def lengths(self) -> Array:
         """The body length of each, pixels ``[N]``."""
-        sides = np.maximum(self.boxes[:, 2:] - self.boxes[:, :2], 1.0)
-        return np.asarray(np.sqrt(sides[:, 0] * sides[:, 1]))
+        if self._lengths is None:
+            sides = np.maximum(self.boxes[:, 2:] - self.boxes[:, :2], 1.0)
+            self._lengths = np.asarray(np.sqrt(sides[:, 0] * sides[:, 1]))
+        return self._lengths
 
     def wanted(self, labels: Sequence[str]) -> Mask:
-        """Which are of these labels; all when there are none."""
+        """Which are of these labels; all when there are none. Not to be written to."""
         if not labels:
-            return np.ones(len(self.labels), dtype=bool)
+            return self._everyone
         return np.array([label in labels for label in self.labels], dtype=bool)
 
 
@@ -71,7 +79,8 @@ class Region:
 
     def holds(self, seen: Seen) -> Mask:
         """Who stands in it now."""
-        return inside(seen.anchors(self._anchor), self._fractions * seen.size) & seen.wanted(self.labels)
+        holds = inside(seen.anchors(self._anchor), self._fractions * seen.size)
+        return holds & seen.wanted(self.labels) if self.labels else holds
 
     def keeps(self, seen: Seen, were: Mask) -> Mask:
         """The same, where those who ``were`` in it have left only when they are outside by a margin."""

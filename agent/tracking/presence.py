@@ -30,6 +30,7 @@ MOST_CROSSINGS = 32
 PEOPLE = ("person",)
 NEAR = 1.0
 """Heights of a person within which something is not alone."""
+_NOWHERE = (0.0, math.inf, math.inf)
 WARM_UP = 5.0
 """What is found within so many seconds of the first frame was there before."""
 
@@ -213,8 +214,8 @@ class Presence:
 
     def _walk(self, seen: Seen, courses: Sequence[Course]) -> None:
         points = seen.anchors("foot")
-        last = np.array([course.path[-1][1:] if course.path else (math.inf, math.inf) for course in courses])
-        far = np.hypot(*(points - last.reshape(-1, 2)).T) >= PATH_STEP * seen.lengths()
+        last = np.array([course.path[-1] if course.path else _NOWHERE for course in courses]).reshape(-1, 3)
+        far = np.hypot(points[:, 0] - last[:, 1], points[:, 1] - last[:, 2]) >= PATH_STEP * seen.lengths()
         for row in np.flatnonzero(far).tolist():
             courses[row].walk(courses[row].seen, (float(points[row, 0]), float(points[row, 1])))
 

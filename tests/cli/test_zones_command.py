@@ -99,3 +99,13 @@ def test_a_zone_says_what_is_asked_of_it() -> None:
     zone = ZoneConfig(camera="a", name="z", polygon=((0, 0), (1, 0), (1, 1)), labels=("car",), loiter_after=5.0)
     assert zone_title(zone) == "z (car, loiter 5 s)"
     assert LineConfig(camera="a", name="l", points=((0, 0), (1, 1))).directions == ("in", "out")
+
+
+def test_check_names_a_polygon_that_is_none(tmp_path: Path) -> None:
+    from daemon import edgewarden, write_config
+
+    polygon = "[[0.1, 0.1], [0.9, 0.9], [0.9, 0.1], [0.1, 0.9]]"
+    zone = f'[[zone]]\ncamera = "cam"\nname = "bow"\npolygon = {polygon}\n'
+    done = edgewarden("check", "--config", write_config(tmp_path / "a.toml", source="synthetic://desk", more=zone))
+    assert done.returncode == 78
+    assert "camera cam: zone bow: the edges of its polygon cross each other" in done.stderr

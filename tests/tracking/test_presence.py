@@ -260,3 +260,13 @@ def test_any_walk_gives_consistent_stays(walk: list[tuple[float, float]], step: 
         assert bool(course.loitering) == (course.dwell().get("left", 0.0) >= 3.0) or course.dwell()["left"] >= 2.98
     ways = [crossing.direction for crossing in presence[1].crossings]
     assert all(first != second for first, second in itertools.pairwise(ways)), "twice over in one direction"
+
+
+def test_whoever_paces_at_the_edge_of_a_zone_is_told_ever_more_seldom_and_nothing_is_lost() -> None:
+    scene: Scene = lambda at: [person(640 + 120 * np.sin(2 * np.pi * at / 3.0))]  # noqa: E731
+    told = play(scene, ticks(600, 5), Presence([zone()], [line()]))
+    assert len(told) < 100
+    gaps = [later.captured_at - earlier.captured_at for earlier, later in itertools.pairwise(told[:-1])]
+    assert min(gaps) >= 1.0 - 1e-6
+    assert max(gaps) <= 33.0
+    assert told[-1].crossings[-1].count == pytest.approx(200, abs=3)
