@@ -41,9 +41,10 @@ def _findings(config: Config) -> Iterator[tuple[str, AgentError | None]]:
     yield from _plugins(config)
     yield "model", _error_of(lambda: _load_model(config))
     factories = _extensions(config).sources
+    placed = {place.camera for place in config.zone} | {place.camera for place in config.line}
     for camera in config.camera:
         yield f"camera {camera.name}", _error_of(lambda camera=camera: _open_recording(camera, factories))  # type: ignore[misc]
-        if camera.mask or any(place.camera == camera.name for place in (*config.zone, *config.line)):
+        if camera.mask or camera.name in placed:
             yield f"zones of {camera.name}", _error_of(lambda camera=camera: _build_places(config, camera))  # type: ignore[misc]
     yield "state folder", _error_of(lambda: _hold_state(config))
 
