@@ -14,6 +14,8 @@ REACH = 0.35
 AWAY = 1.0
 """Seconds that one which has long been still must be elsewhere to have moved: somebody who passes in front of it cuts
 its box for a moment."""
+GONE = 0.75
+"""Body lengths from its place at which it has moved at once: no cut box lies so far off."""
 
 
 class Stillness:
@@ -37,13 +39,14 @@ class Stillness:
 
     def see(self, rows: Rows, centres: Array, lengths: Array, now: float) -> None:
         """Where the boxes ``rows`` are now, and their body lengths ``[K]``."""
-        away = np.hypot(*(centres - self._place[rows]).T) > REACH * lengths
+        off = np.hypot(*(centres - self._place[rows]).T) / lengths
+        away = off > REACH
         if not away.any():
             self._away[rows] = np.inf
             return
         self._away[rows] = np.where(away, np.minimum(self._away[rows], now), np.inf)
         patience = np.where(now - self._since[rows] >= self._after, AWAY, 0.0)
-        moved = away & (now - self._away[rows] >= patience)
+        moved = (off > GONE) | (away & (now - self._away[rows] >= patience))
         gone = rows[moved]
         self._place[gone], self._since[gone], self._away[gone] = centres[moved], now, np.inf
 

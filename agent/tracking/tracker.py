@@ -317,7 +317,7 @@ class Tracker:
             self._last.tolist(),
             self._real.tolist(),
             self._first_boxes,
-            np.where(still, 0.0, self._filter.speeds()).tolist(),
+            np.where(still & (self._stillness.lasted(self._last) > 0.0), 0.0, self._filter.speeds()).tolist(),
             still.tolist(),
             strict=True,
         )
