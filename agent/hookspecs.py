@@ -86,4 +86,6 @@ def on_decision(decision: Decision) -> None:
 
 @hookspec(firstresult=True)
 def choose_rung(history: Sequence[Health], ladder: Sequence[Decision], current: int, now: float) -> Decision | None:
-    """Monitor thread, 50 ms at most; the first result counts, the built-in policy comes last."""
+    """Once a second, beside the monitor's thread, which waits 50 ms at most. The first Decision counts, by its
+    ``rung``; without one the built-in policy decides. Nobody goes above the user's limits, the bottom near a trip, or
+    the safe rung without a believable temperature."""

@@ -36,6 +36,7 @@ def test_every_configuration_key_is_documented() -> None:
         config.ZoneConfig,
         config.LineConfig,
         config.LogConfig,
+        config.GovernorConfig,
     )
     for table in tables:
         for key in table.__struct_fields__:

@@ -106,7 +106,10 @@ def _read_plants(file: Path) -> list[Plant]:
     from agent.governor.plant import Plant
 
     try:
-        return msgspec.json.decode(file.read_bytes(), type=list[Plant])
+        plants = msgspec.json.decode(file.read_bytes(), type=list[Plant])
+        if not plants:
+            raise msgspec.DecodeError("no plant in it")
+        return plants
     except FileNotFoundError:
         raise MissingError(f"{file}: no such file") from None
     except (OSError, msgspec.DecodeError) as error:
