@@ -59,6 +59,7 @@ class Desk:
 
     def start(self) -> None:
         """Begin to deliver what waits from before, too."""
+        self._trials.open()
         self._commit(self._doubtful)
         for courier in self._couriers.values():
             courier.start()

@@ -37,7 +37,10 @@ class Recall(Generic[S]):
         """Write; whether it worked. A full disk costs the memory of a restart, never an alert."""
         temporary = self._path.with_suffix(".tmp")
         try:
-            temporary.write_bytes(msgspec.json.encode(memory))
+            with temporary.open("wb") as file:
+                file.write(msgspec.json.encode(memory))
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, self._path)
         except OSError as error:
             if not self._complained:

@@ -90,6 +90,13 @@ class Trials:
         self._node = node
         self._sinks = dict(sinks)
 
+    def open(self) -> None:
+        """Make the folder: it is the daemon's, so that it may clear away what another user put there."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log.warning("alert: %s cannot be made: %s; `alert test` will not be heard", self._folder, error.strerror)
+
     def poll(self) -> None:
         """Grant what is wished for, and clear away what nobody came for."""
         if not self._folder.is_dir():
