@@ -51,12 +51,6 @@ class Spot(NamedTuple):
     width: int
     height: int
 
-    def overlap(self, other: Spot) -> int:
-        """Pixels that both cover."""
-        width = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
-        height = min(self.top + self.height, other.top + other.height) - max(self.top, other.top)
-        return max(0, width) * max(0, height)
-
 
 class Mark(NamedTuple):
     """A thing to be marked: its box in pixels of the picture, the parts of its caption, a colour; ``dashed`` tells it
@@ -116,10 +110,11 @@ class Overlay:
     def mark(self, marks: Iterable[Mark]) -> None:
         """Boxes with their captions; the first is drawn last, and its caption placed first."""
         placed: list[tuple[Mark, Spot, _Words]] = []
+        taken = [spot for spot, _ in self._names]
         for mark in marks:
             words = self._words(mark.caption, mark.instead, self._em_for(mark.box))
-            taken = [spot for spot, _ in self._names] + [spot for _, spot, _ in placed]
-            placed.append((mark, self._place(mark.box, words, taken), words))
+            taken.append(self._place(mark.box, words, taken))
+            placed.append((mark, taken[-1], words))
         for mark, _, _ in reversed(placed):
             self._box(mark)
         for spot, words in self._names:
@@ -191,8 +186,7 @@ class Overlay:
         corners = [(left, row) for row in rows] + [(right, top), (left - width, top)]
         spots = [self._inside(x, y, words) for x, y in corners]
         moved = [abs(spot.top - y) + abs(spot.left - x) for spot, (x, y) in zip(spots, corners, strict=True)]
-        covered = [sum(spot.overlap(other) for other in taken) for spot in spots]
-        return min(zip(covered, moved, range(len(spots)), spots, strict=True))[-1]
+        return min(zip(_covered(spots, taken), moved, range(len(spots)), spots, strict=True))[-1]
 
     def _plate_size(self, words: _Words) -> tuple[int, int]:
         return words.size[0] + 2 * words.pad, words.size[1] + words.pad
@@ -257,6 +251,17 @@ class _Words(NamedTuple):
         scale, thickness = self.em / FONT_HEIGHT, max(1, self.em // 14)
         (_, height), _ = cv2.getTextSize(self.text, FONT, scale, thickness)
         cv2.putText(canvas, self.text, (corner[0], corner[1] + height), FONT, scale, ink, thickness, cv2.LINE_AA)
+
+
+def _covered(spots: Sequence[Spot], taken: Sequence[Spot]) -> list[int]:
+    """Of each spot the pixels, in sum, that others cover."""
+    if not taken:
+        return [0] * len(spots)
+    mine, others = np.array(spots)[:, None], np.array(taken)[None]
+    low = np.maximum(mine[..., :2], others[..., :2])
+    high = np.minimum(mine[..., :2] + mine[..., 2:], others[..., :2] + others[..., 2:])
+    covered: list[int] = np.clip(high - low, 0, None).prod(axis=2).sum(axis=1).tolist()
+    return covered
 
 
 def ascii_text(text: str) -> str:
