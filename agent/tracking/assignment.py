@@ -42,7 +42,7 @@ def _solve(rows: Rows, columns: Rows, similarity: Array) -> Rows:
     cost = np.full((row.max() + 1, column.max() + 1), _REFUSED)
     cost[row, column] = 1.0 - similarity
     chosen: Rows = lap.lapjv(cost, cost_limit=1.0, return_cost=False)[0]
-    return np.flatnonzero(chosen[row] == column)
+    return np.asarray((chosen[row] == column).nonzero()[0])
 
 
 def _numbered(indices: Rows) -> Rows:

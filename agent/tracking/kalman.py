@@ -126,7 +126,7 @@ class BoxFilter:
 
     def spread(self) -> Array:
         """Standard deviation of the centre, pixels ``[N]``; of the two axes the larger one."""
-        return np.asarray(np.sqrt(self._p[:, :2].max(axis=1, initial=0.0)))
+        return np.asarray(np.sqrt(np.maximum(self._p[:, 0], self._p[:, 1])))
 
 
 def centred(boxes: Array) -> Array:

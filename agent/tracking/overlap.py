@@ -41,7 +41,7 @@ def meeting(first: Array, second: Array, growth: Array) -> Pairs:
     rows, columns = _meet_along(0, first, second, extra)
     one, other = first.take(rows, axis=0), second.take(columns, axis=0)
     upright = np.minimum(one[:, 3], other[:, 3]) - np.maximum(one[:, 1], other[:, 1])
-    met = np.flatnonzero(upright > -extra[rows])
+    met = (upright > -extra[rows]).nonzero()[0]
     rows, columns = rows[met], columns[met]
     one, other, extra = one.take(met, axis=0), other.take(met, axis=0), extra[rows, None]
     common = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2])
@@ -55,7 +55,7 @@ def _meet_along(axis: int, first: Array, second: Array, extra: Array) -> tuple[R
     low, high = first[:, axis, None].astype(np.float32), first[:, axis + 2, None].astype(np.float32)
     other_low, other_high = second[:, axis].astype(np.float32), second[:, axis + 2].astype(np.float32)
     common = np.minimum(high, other_high) - np.maximum(low, other_low)
-    met = np.flatnonzero(common > -extra[:, None].astype(np.float32))
+    met = (common > -extra[:, None].astype(np.float32)).ravel().nonzero()[0]
     rows, columns = np.divmod(met, max(len(second), 1))
     return rows, columns
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from agent.data import Box, Detections, Track
 from agent.tracking.assignment import assign
 from agent.tracking.evidence import Evidence
-from agent.tracking.kalman import BoxFilter, centred
+from agent.tracking.kalman import BoxFilter
 from agent.tracking.overlap import iou, meeting
 from agent.tracking.stillness import Stillness
 from agent.tracking.votes import Votes
@@ -28,7 +28,9 @@ REACH, REACH_SPEED, MAX_REACH = 0.25, 1.0, 1.0
 REACH_SPEED more for each second since the last frame: a wide gate is for slow cameras, not for what is long unseen."""
 TENTATIVE_PATIENCE = 0.5
 """Seconds that a track which has not proved itself may go unseen; it may always miss one frame less than that."""
-SHAKEN_TRACKS, SHAKEN_BY, SHAKEN_ALIKE = 4, 0.04, 1.5
+ABSURD = 1e7
+"""Pixels that no box is wide or high."""
+SHAKEN_TRACKS, SHAKEN_BY, SHAKEN_ALIKE = 4, 0.02, 1.0
 """The camera has moved when at least so many tracks are found so many body lengths off their predicted places, and by
 ways that differ from each other by so many times less."""
 MISSED_INTERVALS = 2.5
@@ -165,16 +167,17 @@ class Tracker:
         boxes = np.asarray(detections.boxes, dtype=np.float64).reshape(-1, 4)
         scores = np.asarray(detections.scores, dtype=np.float64)
         columns = self._votes.columns(detections.class_ids, detections.labels)
-        good = (scores >= self._low_score) & np.isfinite(boxes).all(axis=1)
-        good &= (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        return boxes[good], scores[good], columns[good]
+        wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        # What is infinite or no number is not below the limit.
+        good = (scores >= self._low_score) & (wide > 0.0) & (high > 0.0) & (wide < ABSURD) & (high < ABSURD)
+        return (boxes, scores, columns) if good.all() else (boxes[good], scores[good], columns[good])
 
     def _follow_camera(self, rows: Rows, boxes: Array) -> bool:
         """Whether all that was found lies off its track by the same way: the camera moved, and now the tracks too."""
         sure = self._real[rows].nonzero()[0]
         if len(sure) < SHAKEN_TRACKS:
             return False
-        off = centred(boxes[sure])[:, :2] - self._filter.centres()[rows[sure]]
+        off = _centres(boxes[sure]) - self._filter.centres()[rows[sure]]
         shift = _middle(off)
         length = float(np.hypot(*shift))
         if length < SHAKEN_BY * _middle(self._filter.lengths()):
@@ -190,7 +193,7 @@ class Tracker:
         growth = np.minimum(GROWTH_SIGMAS * self._filter.spread(), reach * self._filter.lengths())
         pairs = meeting(self._filter.boxes(), boxes, growth)
         weight = self._votes.weights(pairs.rows, columns[pairs.columns], pairs.iou)
-        near = np.flatnonzero((weight > 0.0) & (pairs.grown >= min(self._min_iou, self._low_iou)))
+        near = ((weight > 0.0) & (pairs.grown >= min(self._min_iou, self._low_iou))).nonzero()[0]
         rows, picked, grown = pairs.rows[near], pairs.columns[near], pairs.grown[near]
         similarity = weight[near] * (pairs.iou[near] + grown) / 2.0
         real, high = self._real[rows], (scores >= self._high_score)[picked]
@@ -211,10 +214,11 @@ class Tracker:
         taken: list[Rows] = []
         free = np.ones(len(rows), dtype=bool)
         for stage in stages:
-            candidates = np.flatnonzero(stage & free)
+            candidates = (stage & free).nonzero()[0]
             if len(candidates):
                 chosen = candidates[assign(rows[candidates], picked[candidates], similarity[candidates])]
-                free &= ~_among(rows, rows[chosen]) & ~_among(picked, picked[chosen])
+                free &= ~_among(rows, rows[chosen])
+                free &= ~_among(picked, picked[chosen])
                 taken.append(chosen)
         return np.concatenate(taken) if taken else np.empty(0, dtype=np.intp)
 
@@ -225,7 +229,7 @@ class Tracker:
         self._votes.cast(rows, columns, scores)
         self._boxes[rows], self._score[rows], self._last[rows] = boxes, scores, now
         self._hits[rows] += 1
-        self._stillness.see(rows, centred(boxes)[:, :2], self._filter.lengths()[rows], now)
+        self._stillness.see(rows, _centres(boxes), self._filter.lengths()[rows], now)
         doubtful = ~self._real[rows]
         if doubtful.any():
             self._evidence.see(rows[doubtful], scores[doubtful], now)
@@ -267,7 +271,7 @@ class Tracker:
         self._real = np.concatenate([self._real, np.zeros(count, dtype=bool)])
         self._score = np.concatenate([self._score, scores[left]])
         self._evidence.add(scores[left], now)
-        self._stillness.add(centred(boxes[left])[:, :2], now)
+        self._stillness.add(_centres(boxes[left]), now)
         self._first = np.concatenate([self._first, np.full(count, now)])
         self._last = np.concatenate([self._last, np.full(count, now)])
         self._boxes = np.concatenate([self._boxes, boxes[left]])
@@ -345,6 +349,10 @@ def _among(indices: Rows, taken: Rows) -> Mask:
     marks = np.zeros(indices.max() + 1, dtype=bool)
     marks[taken] = True
     return marks[indices]
+
+
+def _centres(boxes: Array) -> Array:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2.0
 
 
 def _middle(values: Array) -> Array:
