@@ -161,6 +161,7 @@ class App:
             lanes, self.detector, self.host, score=config.model.score, wake=self._wake, max_frames=self._max_frames
         )
         self.reloading = Reloading(self._read, self._apply)
+        self._swaps = self.detector.swaps
         self._governing = governing(config, self.detector, self.detector.seconds())
         rungs = self._governing.rungs
         self.control = Control(self.pipeline, rungs, self.reloading.ask, self.host.offer_decision)
@@ -279,9 +280,20 @@ class App:
         if new.governing != self._governing:
             self._governing = new.governing
             self.steering = self._steering(new.governing)
+        self._swaps = new.detector.swaps
         self.control.climb(new.governing.rungs)
         if old is not new.detector:
             old.close()
+
+    def _remake_ladder(self) -> None:
+        """On the dispatcher too: a better engine has come, with other costs."""
+        if self.detector.swaps == self._swaps:
+            return
+        self._swaps = self.detector.swaps
+        self._governing = governing(self.config, self.detector, self.detector.seconds())
+        log.info("%s: another engine, another ladder: %d rungs", self.detector.name, len(self._governing.rungs))
+        self.control.climb(self._governing.rungs)
+        self.steering = self._steering(self._governing)
 
     def _steering(self, made_of: Governing) -> Steering:
         """Who goes up and down the ladder. Another one begins to learn anew what the rungs heat."""
@@ -363,6 +375,8 @@ class App:
 
     def _tick(self, reading: Reading, now: float) -> None:
         self.host.check(now)
+        if self.detector.swaps != self._swaps:
+            self.pipeline.between_frames(self._remake_ladder)
         busy = self.pipeline.counts.busy_seconds
         (before, busy_before), self._busy = self._busy, (now, busy)
         share = min(1.0, (busy - busy_before) / (now - before)) if before < now else None
@@ -623,7 +637,11 @@ def governing(config: Config, engines: EngineSet, seconds: Mapping[str, float]) 
     """The ladder, as configured or made of what was measured, and who goes up and down it. Raises ConfigError."""
     top = sum(camera.fps or ASSUMED_FPS for camera in config.camera)
     costs = {name: Cost(took, engines.weights.get(name, 1.0)) for name, took in seconds.items()}
-    rungs = configured_ladder(config, engines) or ladder.make(costs, top)
+    # What is slower than the precision that was chosen is no way down from it.
+    useful = {name: cost for name, cost in costs.items() if cost.seconds <= seconds.get(engines.chosen, math.inf)}
+    rungs = configured_ladder(config, engines) or ladder.make(useful, top)
+    # Until an expected engine is there, its rung is taken to cost the most.
+    costs |= {rung.precision: Cost(max(seconds.values()), 1.0) for rung in rungs if rung.precision not in costs}
     options = governor_options(config) if config.governor.enabled else None
     return Governing(rungs, ladder.weigh(rungs, costs, top), seconds, options, top)
 

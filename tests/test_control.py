@@ -141,3 +141,17 @@ def test_no_decision_is_above_the_limit(fps: float | None, rung: int | None) -> 
     assert decision.rung == (rung or 0)
     rates = [rate for rate in (fps, LADDER[rung or 0].rate) if rate is not None]
     assert decision.rate == (min(rates) if rates else None)
+
+
+def test_another_ladder_is_climbed_from_its_top_within_the_limits() -> None:
+    node = Node()
+    node.ask("limit", rung=2)
+    node.control.climb([Rung("fp16", None), Rung("fp16", 1.0)])
+    assert (node.control.decision.rung, node.control.decision.precision) == (1, "fp16")
+    node.ask("limit", rung=None)
+    assert node.control.decision.rung == 0
+    node.control.govern(1, "it is hot")
+    assert node.pipeline.aimed[-1] == Decision(rung=1, precision="fp16", rate=1.0, reason="it is hot")
+    node.control.govern(1, "it is still hot")
+    assert [decision.reason for decision in node.decided][-1] == "it is hot", "a new reason alone is no new decision"
+    assert node.control.decision.reason == "it is still hot"

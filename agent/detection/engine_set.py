@@ -58,6 +58,7 @@ class EngineSet:
     ``told``: what whoever chose them has to say of each precision of the model; ``why``: of the engine in use.
     ``expected``: precisions that are not loaded yet, but may be offered. ``weights``: their accuracy against fp32's, 1
     where it is not known. ``package``: where they come from. ``load``: makes the detector of a precision anew.
+    ``chosen``: the precision to use where nothing is in its way; ``swaps`` counts the engines that came later.
     """
 
     def __init__(
@@ -76,7 +77,10 @@ class EngineSet:
         self.expected: frozenset[str] = frozenset()
         self.weights: dict[str, float] = {}
         self._tuning: dict[str, Any] = {}
+        self.swaps = 0
+        self._seconds: dict[str, float] = {}
         self._used = next(iter(self._detectors.values()))
+        self.chosen = self._used.precision
         self._wished = ""
         self._offers: deque[Offer] = deque()
         self._under_way: Counter[int] = Counter()
@@ -158,8 +162,13 @@ class EngineSet:
             self._let_go()
 
     def seconds(self) -> dict[str, float]:
-        """How long an inference takes alone, by precision: the quickest of a few. Not while frames are under way."""
-        return {precision: _quickest(detector) for precision, detector in self._detectors.items()}
+        """How long an inference takes alone, by precision: the quickest of a few.
+
+        Measured at the first call, which is not to be made while frames are under way; of an engine that comes later
+        when it comes. After that safe from any thread."""
+        if not self._seconds:
+            self._seconds = {precision: _quickest(detector) for precision, detector in self._detectors.items()}
+        return self._seconds
 
     def engine_alone(self, frame: Frame | None = None) -> Outputs:
         """See Detector."""
@@ -230,7 +239,11 @@ class EngineSet:
         log.info("%s: %s runs on %s from now on", self.name, offer.precision, detector.backend)
         chosen = offer.then()
         if chosen in self._detectors:
+            self.chosen = chosen
             self._used = self._detectors[chosen]
+        if self._seconds:
+            self._seconds = {**self._seconds, offer.precision: _quickest(detector)}
+            self.swaps += 1
 
     def _let_go(self) -> None:
         """Close replaced engines that have nothing under way any more."""
