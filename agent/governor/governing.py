@@ -189,10 +189,7 @@ class Governor:
     def _govern_load(self, health: Health, inferred: float, at: float) -> None:
         took = self._took
         best = self._best.get(health.precision)
-        others = None
-        if health.cpu_load is not None and health.own_load is not None:
-            others = max(0.0, health.cpu_load - health.own_load)
-        load = Load(self._strain(health), health.busy, others, health.own_load, inferred, took, best)
+        load = Load(self._strain(health), health.busy, inferred, took, best)
         rates = [self._rate(step) for step in self._steps]
         choice = loads.choose(load, rates, self._load_rung, self._load_memory, at, self._options.load)
         self._load_rung, self._load_memory = choice.rung, choice.memory

@@ -1,4 +1,4 @@
-"""Which rung the load allows: the rules, pure. Frame ages, the busy fraction and what others take go in.
+"""Which rung the load allows: the rules, pure. Frame ages and the busy fraction go in.
 
 Frames that come near ``max_age`` shed rate before they reach it. The rate comes back when the figures measured now say
 that the higher rung fits, and ever later where it did not.
@@ -12,16 +12,17 @@ from typing import NamedTuple
 
 class LoadSettings(NamedTuple):
     """Shares and seconds. ``strained``: a frame age (of ``max_age``) from which rate is shed, after ``strained_for``;
-    ``saturated``: a busy fraction that counts as strain while ages are over ``worried``. A rung fits below ``room`` of
-    the engine and, with all others, ``cpu_room`` of the processor, or where an inference takes no longer than
-    ``as_fast`` times what it took at its best. Up after ``calm_for`` seconds below ``calm``."""
+    ``saturated``: a busy fraction that counts as strain while ages are over ``worried``. Below a busy fraction of
+    ``least`` nothing is shed: what makes frames old then is not their number. A rung fits below ``room`` of the engine,
+    or where an inference takes no longer than ``as_fast`` times what it took at its best. Up after ``calm_for`` seconds
+    below ``calm``; after a rise that did not last for ``proved`` twice as long, at most ``calm_most``."""
 
     strained: float = 0.5
     strained_for: float = 2.0
     worried: float = 0.25
     saturated: float = 0.9
+    least: float = 0.25
     room: float = 0.6
-    cpu_room: float = 0.9
     as_fast: float = 1.3
     calm: float = 0.35
     calm_for: float = 10.0
@@ -31,14 +32,12 @@ class LoadSettings(NamedTuple):
 
 
 class Load(NamedTuple):
-    """Of the last second: ``strain``: the worst frame age as a share of its camera's ``max_age``; ``busy``: share of
-    the time with an inference under way; ``others``: share of the processor that is not ours, ``own`` ours; ``rate``:
-    inferences; ``seconds``: an inference took, and ``best``: at its best. None is what is not known."""
+    """Of the last seconds: ``strain``: the worst frame age as a share of its camera's ``max_age``; ``busy``: share of
+    the time with an inference under way; ``rate``: inferences a second; ``seconds``: that one takes now, and at its
+    ``best``. None is what is not known. What other processes take shows in ``seconds``."""
 
     strain: float | None
     busy: float | None
-    others: float | None
-    own: float | None
     rate: float
     seconds: float | None
     best: float | None
@@ -97,6 +96,8 @@ def _is_calm(load: Load, settings: LoadSettings) -> bool:
 def _must_fall(load: Load, memory: LoadMemory, time: float, settings: LoadSettings) -> bool:
     if memory.strained_since is None or time - memory.since < settings.settle:
         return False
+    if load.seconds is not None and load.rate * load.seconds < settings.least:
+        return False
     return time - memory.strained_since >= settings.strained_for or (load.strain or 0.0) > 2 * settings.strained
 
 
@@ -120,15 +121,6 @@ def _fall(
 
 def _fits(load: Load, rate: float, settings: LoadSettings) -> bool:
     """Whether this rate would leave room, by what an inference takes now."""
-    if load.seconds is None:
+    if load.seconds is None or (load.best is not None and load.seconds <= settings.as_fast * load.best):
         return True
-    if load.best is not None and load.seconds <= settings.as_fast * load.best and not _is_contended(load, settings):
-        return True
-    more = rate / load.rate if load.rate > 0 else 1.0
-    taken = None if load.others is None or load.own is None else load.others + load.own * more
-    return rate * load.seconds <= settings.room and (taken is None or taken <= settings.cpu_room)
-
-
-def _is_contended(load: Load, settings: LoadSettings) -> bool:
-    """Whether others leave the processor little."""
-    return load.others is not None and load.others > settings.cpu_room / 2
+    return rate * load.seconds <= settings.room
