@@ -117,6 +117,7 @@ def test_nonsense_is_answered_and_changes_nothing(node: Node) -> None:
 
 
 def test_a_reload_changes_what_can_change_and_refuses_what_is_wrong(node: Node) -> None:
+    node.wait_for(lambda: "cam" in node.health.get("cameras", {}), "its health is told")
     before = node.health["cameras"]["cam"]["inferred"]
     node.config.write_text(node.config.read_text().replace("threads = 1", "threads = 0"))
     answer = node.ask("reload", id="1")
