@@ -46,11 +46,9 @@ def make(costs: Mapping[str, Cost], top_rate: float) -> list[Rung]:
     wanted = [
         Rung(precision, rate) for precision, cost in costs.items() for rate in _rates(min(top_rate, 1 / cost.seconds))
     ]
-    frontier = _frontier(weigh(wanted, costs, top_rate))
     bottom = Rung(min(costs, key=lambda precision: costs[precision].seconds), min(EMERGENCY_RATE, top_rate))
-    return [step.rung for step in frontier if step.rung.rate is None or step.rung.rate > (bottom.rate or 0.0)] + [
-        bottom
-    ]
+    *steps, lowest = weigh([*wanted, bottom], costs, top_rate)
+    return [step.rung for step in _frontier(steps) if step.heat > lowest.heat * (1 + 1e-9)] + [bottom]
 
 
 def weigh(rungs: Sequence[Rung], costs: Mapping[str, Cost], top_rate: float = 30.0) -> list[Step]:
