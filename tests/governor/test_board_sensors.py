@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,3 +224,47 @@ def test_the_host_says_what_this_process_takes_of_it() -> None:
 def test_no_nvml_is_an_error_that_names_the_library() -> None:
     with pytest.raises(AgentError, match="no-such-library"):
         NvmlSensor("no-such-library.so")
+
+
+class Nvml:
+    """Stands for libnvidia-ml: a GPU that tells what ``told`` holds, and answers 3 (not supported) to all else."""
+
+    def __init__(self, **told: int) -> None:
+        self._told = told
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802 - the library's name
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: int, handle: Any) -> int:  # noqa: N802
+        return 0
+
+    def nvmlDeviceGetUtilizationRates(self, device: Any, rates: Any) -> int:  # noqa: N802
+        rates._obj.gpu = self._told.get("load", 0)
+        return 0 if "load" in self._told else 3
+
+    def nvmlDeviceGetTemperature(self, device: Any, which: int, value: Any) -> int:  # noqa: N802
+        return self._tell("celsius", value)
+
+    def nvmlDeviceGetTemperatureThreshold(self, device: Any, which: int, value: Any) -> int:  # noqa: N802
+        return self._tell(("shutdown", "slowdown")[which], value)
+
+    def nvmlDeviceGetPowerUsage(self, device: Any, value: Any) -> int:  # noqa: N802
+        return self._tell("milliwatts", value)
+
+    def _tell(self, name: str, value: Any) -> int:
+        value._obj.value = self._told.get(name, 0)
+        return 0 if name in self._told else 3
+
+
+def test_a_gpu_tells_its_load_its_power_and_its_own_limits() -> None:
+    reading = NvmlSensor(nvml=Nvml(load=62, celsius=71, slowdown=87, shutdown=92, milliwatts=45500)).read()
+    zone = reading.temperatures["gpu"]
+    assert (zone.celsius, zone.passive, zone.critical) == (71.0, 87.0, 92.0)
+    assert (reading.gpu_load, reading.rails, reading.power_w) == (0.62, {"GPU": 45.5}, None)
+
+
+def test_what_a_gpu_does_not_support_or_cannot_mean_is_absent() -> None:
+    partly = NvmlSensor(nvml=Nvml(load=4000, celsius=0, milliwatts=100)).read()
+    assert (partly.gpu_load, partly.temperatures) == (None, {})
+    with pytest.raises(AgentError, match="the GPU tells nothing"):
+        NvmlSensor(nvml=Nvml())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 from agent.data import Temperature
 from agent.errors import AgentError
@@ -19,11 +20,14 @@ class _Utilisation(ctypes.Structure):
 
 
 class NvmlSensor:
-    """The first GPU. Raises AgentError where there is no library, no driver or no GPU that answers."""
+    """The first GPU. Raises AgentError where there is no library, no driver or no GPU that answers.
 
-    def __init__(self, library: str = LIBRARY) -> None:
+    ``nvml``: the library, already loaded.
+    """
+
+    def __init__(self, library: str = LIBRARY, nvml: Any = None) -> None:
         try:
-            self._nvml = ctypes.CDLL(library)
+            self._nvml = nvml or ctypes.CDLL(library)
         except OSError as error:
             raise AgentError(f"{library}: {error}") from None
         self._device = ctypes.c_void_p()
