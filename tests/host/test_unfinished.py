@@ -126,10 +126,9 @@ def test_whatever_happens_and_whenever_it_is_killed_every_event_has_one_end(step
             if action == "save":
                 unfinished.save()
             elif action == "tell":
-                kind = ("start", "update", "end")[min(seq[thing] % 4, 2) if seq[thing] % 4 != 3 else 2]
-                if seq[thing] % 4 < 3:
-                    identity = f"{life}-{thing}"
-                    tell(log, unfinished, make_event(id=identity, seq=seq[thing], kind=kind))
+                occurrence, number = divmod(seq[thing], 3)
+                kind = ("start", "update", "end")[number]
+                tell(log, unfinished, make_event(id=f"{life}-{thing}-{occurrence}", seq=number, kind=kind))
                 seq[thing] += 1
             else:
                 log_context.__exit__(None, None, None)
