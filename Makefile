@@ -10,8 +10,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 demo: $(VENV)/.demo  ## the main job on what ships: no camera, no GPU
 	$(BIN)/edgewarden demo
 
-test: $(VENV)/.dev debian  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev debian  ## all tests, a process a core, each file in one of them
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-system: DEBIAN += systemd-container debootstrap
 test-system: $(VENV)/.dev debian  ## the service under a real systemd, in a container; needs root (docs/service.md)
