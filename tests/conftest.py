@@ -44,6 +44,8 @@ def pytest_report_header() -> str:
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """With EDGEWARDEN_NO_SKIP=1 (CI sets it) a skipped test is a failed one."""
     report = yield
+    # What was logged goes from a process to another, which takes Unicode alone; hostile messages are more.
+    report.sections = [(title, text.encode("utf-8", "replace").decode()) for title, text in report.sections]
     if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("EDGEWARDEN_NO_SKIP") == "1":
         report.outcome = "failed"
         report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
