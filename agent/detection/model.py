@@ -18,6 +18,7 @@ import msgspec
 
 from agent.config import did_you_mean
 from agent.detection.manifest import InputSpec, Manifest, Variant, parse, to_toml
+from agent.engines.disk import sync
 from agent.errors import MissingModelError, ModelError
 
 __all__ = ["InputSpec", "Listed", "ModelPackage", "Variant", "find_package", "list_packages", "load_package"]
@@ -176,11 +177,11 @@ def _write_whole(target: Path, content: bytes) -> None:
     part = target.with_name(f".{target.name}.part")
     try:
         part.write_bytes(content)
-        _sync(part)
+        sync(part)
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _in_folder(manifest: Manifest, folder: Path) -> ModelPackage:
@@ -249,12 +250,12 @@ def _staging(models: Path) -> Iterator[Path]:
 def _fill(staging: Path, manifest: Manifest, files: Mapping[str, Path]) -> None:
     for name, source in files.items():
         shutil.copyfile(source, staging / name)
-        _sync(staging / name)
+        sync(staging / name)
     variants = tuple(
         msgspec.structs.replace(variant, sha256=sha256_of(staging / variant.file)) for variant in manifest.variant
     )
     (staging / MANIFEST).write_text(to_toml(msgspec.structs.replace(manifest, variant=variants)), encoding="utf-8")
-    _sync(staging / MANIFEST)
+    sync(staging / MANIFEST)
 
 
 def _move_into_place(staging: Path, target: Path) -> None:
@@ -268,12 +269,4 @@ def _move_into_place(staging: Path, target: Path) -> None:
             except OSError:
                 (aside / "old").rename(target)
                 raise
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(target.parent)

@@ -9,22 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.config import LineConfig, MaskConfig, ZoneConfig
+from agent.detection.overlay import BLACK, PALETTE, WHITE, Colour
 from agent.detection.text import draw_mask, text_mask
 
 Pixels = NDArray[np.uint8]
-Colour = tuple[int, int, int]
-
-# Of Okabe and Ito's palette, which the colour-blind can tell apart; BGR.
-COLOURS: tuple[Colour, ...] = (
-    (0, 159, 230),
-    (233, 180, 86),
-    (115, 158, 0),
-    (66, 228, 240),
-    (167, 121, 204),
-    (0, 94, 213),
-)
-BLACK: Colour = (0, 0, 0)
-WHITE: Colour = (255, 255, 255)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 TINT = 0.25
 
@@ -38,13 +26,13 @@ def draw_places(
     for mask in masks:
         _hatch(canvas, _corners(canvas, mask.polygon), unit)
     for index, zone in enumerate(zones):
-        _tint(canvas, _corners(canvas, zone.polygon), COLOURS[index % len(COLOURS)], unit)
+        _tint(canvas, _corners(canvas, zone.polygon), PALETTE[index % len(PALETTE)], unit)
     for index, line in enumerate(lines, start=len(zones)):
-        _line(canvas, line, COLOURS[index % len(COLOURS)], unit)
+        _line(canvas, line, PALETTE[index % len(PALETTE)], unit)
     for mask in masks:
         _write(canvas, mask_title(mask), _middle(_corners(canvas, mask.polygon)), WHITE, unit)
     for index, zone in enumerate(zones):
-        _write(canvas, zone_title(zone), _middle(_corners(canvas, zone.polygon)), COLOURS[index % len(COLOURS)], unit)
+        _write(canvas, zone_title(zone), _middle(_corners(canvas, zone.polygon)), PALETTE[index % len(PALETTE)], unit)
     return canvas
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.engines.base import Outputs, TensorSpec
+from agent.engines.tensors import check_batch
 from agent.errors import EngineError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class OnnxEngine:
             raise EngineError(f"{self.path}: the engine is closed")
         if len(self._open) >= self.slots:
             raise EngineError(f"{self.path}: all {self.slots} slots are taken, collect one first")
-        self._check(batch)
+        check_batch(batch, self.input, self.path)
         if self._pool is None:
             ticket = _Ticket(outputs=self._run(batch))
         else:
@@ -130,15 +131,6 @@ class OnnxEngine:
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
             raise EngineError(f"{self.path}: the graph failed while running: {_reason(error)}") from None
         return dict(zip(self._output_names, arrays, strict=True))
-
-    def _check(self, batch: NDArray[np.generic]) -> None:
-        wanted = self.input.shape
-        fits = len(wanted) == batch.ndim and all(w in (None, g) for w, g in zip(wanted, batch.shape, strict=True))
-        if not fits or batch.dtype.name != self.input.dtype:
-            raise EngineError(
-                f"{self.path}: input {self.input.name} takes {shown(wanted)} {self.input.dtype}, "
-                f"got {shown(batch.shape)} {batch.dtype.name}"
-            )
 
     def _only_input(self) -> TensorSpec:
         nodes = self._session.get_inputs()
@@ -171,11 +163,6 @@ def level_of(optimisation: Optimisation) -> Any:
 def cores() -> int:
     """How many processors this process may run on."""
     return len(os.sched_getaffinity(0))
-
-
-def shown(shape: Sequence[int | None]) -> str:
-    """A shape for a message: ``[1, 3, ?, ?]``."""
-    return "[" + ", ".join("?" if axis is None else str(axis) for axis in shape) + "]"
 
 
 def _load(

@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from agent.engines.build_request import Wish
+from agent.engines.disk import sync
 from agent.engines.identity import PlanIdentity, differences
 from agent.engines.plan_header import HEADER_BYTES, header_fault
 from agent.engines.plan_trust import folder_fault, read_own
@@ -281,7 +282,7 @@ class PlanStore:
         key = secrets.token_bytes(KEY_BYTES)
         with self.part_file("seal") as part:
             part.write_bytes(key)
-            _sync(part)
+            sync(part)
             if path.exists():
                 path.unlink()  # of the wrong length, or not ours
             try:
@@ -325,17 +326,9 @@ def _lock(handle: int, slot: str, stop: Callable[[], bool]) -> None:
 def _into_place(part: Path, target: Path) -> None:
     """The file has its name only when all of it is on the disk."""
     part.chmod(0o600)
-    _sync(part)
+    sync(part)
     part.replace(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(target.parent)
 
 
 def _room(error: OSError) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import signal
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import wait as wait_for
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from amqtt_broker import amqtt_broker
 from broker import Mosquitto, Subscriber, free_port
 from waiting import wait_until
 
@@ -242,25 +241,10 @@ def test_two_nodes_of_the_same_name_that_push_each_other_out_are_named(
 
 
 @pytest.fixture
-def old_broker(tmp_path: Path) -> Iterator[int]:
-    """amqtt, which speaks 3.1.1 alone, on a loop of its own."""
-    amqtt = pytest.importorskip("amqtt.broker")
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
-    port = free_port()
-    loop = asyncio.new_event_loop()
-    config = {
-        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
-    }
-    broker = amqtt.Broker(config, loop=loop)
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(broker.start(), loop).result(10)
-    yield port
-    asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+def old_broker() -> Iterator[int]:
+    """amqtt, which speaks 3.1.1 alone."""
+    with amqtt_broker() as port:
+        yield port
 
 
 def test_a_broker_of_the_old_protocol_is_spoken_to_in_it(

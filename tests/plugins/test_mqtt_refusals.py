@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import paho.mqtt.publish as publish
 import pytest
-from broker import Mosquitto, Subscriber, free_port
+from amqtt_broker import amqtt_broker
+from broker import Mosquitto, Subscriber
 from paho.mqtt.client import MQTTv5
 from waiting import wait_until
 
@@ -94,26 +92,8 @@ def test_a_packet_of_any_size_stays_with_the_broker_and_the_next_command_is_answ
 @pytest.fixture
 def taboo_broker() -> Iterator[int]:
     """amqtt, which lets nobody subscribe to ``prohibited`` (mosquitto's access list lets everybody subscribe)."""
-    amqtt = pytest.importorskip("amqtt.broker")
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
-    port = free_port()
-    loop = asyncio.new_event_loop()
-    config = {
-        "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
-        "plugins": {
-            "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
-            "amqtt.plugins.topic_checking.TopicTabooPlugin": {},
-        },
-    }
-    broker = amqtt.Broker(config, loop=loop)
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    asyncio.run_coroutine_threadsafe(broker.start(), loop).result(10)
-    yield port
-    asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(10)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
+    with amqtt_broker({"amqtt.plugins.topic_checking.TopicTabooPlugin": {}}) as port:
+        yield port
 
 
 def test_a_refused_subscription_is_named_and_the_link_stays(

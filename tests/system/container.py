@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from waiting import wait_until
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,procps,python3,python3-venv"
@@ -160,25 +162,43 @@ def booted(root: Path, log: Path, timeout: float = 120.0) -> Iterator[Container]
 
 def _leader(process: subprocess.Popen[bytes], deadline: float) -> int:
     """The process that is number 1 inside."""
-    while time.monotonic() < deadline:
+    found: list[int] = []
+
+    def there() -> bool:
         if process.poll() is not None:
             raise NoContainerError(f"systemd-nspawn ended with {process.returncode}")
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            with contextlib.suppress(OSError):
-                numbers = next(
-                    line for line in Path(f"/proc/{child}/status").read_text().splitlines() if line.startswith("NSpid:")
-                )
-                if numbers.split()[-1] == "1":
-                    return int(child)
-        time.sleep(0.1)
-    raise NoContainerError("systemd-nspawn started no container")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        found.extend(int(child) for child in children if _number_inside(child) == "1")
+        return bool(found)
+
+    _until(there, deadline, "systemd-nspawn started no container")
+    return found[0]
+
+
+def _number_inside(process: str) -> str:
+    """What a process is called in its own namespace; empty when it is gone."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+        return next(line for line in lines if line.startswith("NSpid:")).split()[-1]
+    return ""
 
 
 def _wait_for_boot(container: Container, deadline: float) -> None:
     state = ""
-    while time.monotonic() < deadline:
+
+    def up() -> bool:
+        nonlocal state
         state = container.run("systemctl", "is-system-running", check=False).strip()
-        if state in ("running", "degraded"):
-            return
-        time.sleep(0.3)
-    raise NoContainerError(f"the container did not come up: {state}")
+        return state in ("running", "degraded")
+
+    try:
+        _until(up, deadline, "the container did not come up")
+    except NoContainerError as error:
+        raise NoContainerError(f"{error}: {state}") from None
+
+
+def _until(condition: Callable[[], bool], deadline: float, otherwise: str) -> None:
+    try:
+        wait_until(condition, deadline - time.monotonic(), otherwise)
+    except AssertionError as error:
+        raise NoContainerError(str(error)) from None

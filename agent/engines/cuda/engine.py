@@ -18,6 +18,7 @@ from agent.engines.base import FrameOutputs, Head, Outputs, PixelFormat, Placeme
 from agent.engines.cuda.kernels import Kernels
 from agent.engines.cuda.pinned import Locked
 from agent.engines.cuda.slot import Slot, Work
+from agent.engines.tensors import check_batch
 from agent.errors import DeviceLostError, EngineError
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class CudaEngine:
 
     def submit(self, batch: NDArray[np.generic]) -> Ticket:
         """Start the network on an input of the host's. Raises EngineError."""
-        self._check(batch)
+        check_batch(batch, self.input, self.backend)
         slot = self._take(len(batch))
         return self._started(slot, lambda: slot.submit_tensor(batch), frames=False)
 
@@ -233,15 +234,6 @@ class CudaEngine:
         if wait:
             ticket.slot.wait()
         return ticket.slot
-
-    def _check(self, batch: NDArray[np.generic]) -> None:
-        wanted = self.input.shape
-        fits = len(wanted) == batch.ndim and all(w in (None, g) for w, g in zip(wanted, batch.shape, strict=True))
-        if not fits or batch.dtype.name != self.input.dtype:
-            raise EngineError(
-                f"{self.backend}: input {self.input.name} takes {list(wanted)} {self.input.dtype}, "
-                f"got {list(batch.shape)} {batch.dtype.name}"
-            )
 
     def _is_mapped_faster(self) -> bool:
         """Copy a picture and read the copy, or read it where it is: the medians of a few interleaved trials."""
