@@ -280,6 +280,7 @@ class Pipeline:
     def _fill(self) -> None:
         """Submit newest frames until every slot of the engine is taken, or the rate is reached."""
         self._take_aim()
+        self._detector.take_offers()
         while len(self._open) < self._detector.slots and not self._is_enough() and self._rate_allows():
             chosen = self._choose()
             if chosen is None:

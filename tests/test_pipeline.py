@@ -66,6 +66,11 @@ class FakeDetector:
         self.submitted: list[tuple[str, int]] = []
         self.most_open = self._open = 0
         self.on_collect: Callable[[], None] = lambda: None
+        self.loading = 0.0
+
+    def take_offers(self) -> None:
+        self.clock.now += self.loading
+        self.loading = 0.0
 
     def submit(self, frames: Sequence[Frame]) -> Frame:
         (frame,) = frames
@@ -173,6 +178,18 @@ def test_a_frame_older_than_max_age_is_never_inferred_and_is_counted(live: bool)
     loop.run()
     assert detector.submitted == [("a", 2)]
     assert (stale.stale, stale.inferred) == (2, 1)
+
+
+def test_a_frame_that_grew_old_while_a_better_engine_was_loaded_is_not_inferred() -> None:
+    clock = Clock()
+    capture = FakeCapture("a", clock, [100.0, 103.0], live=True)
+    only = lane("a", capture, max_age=1.0)
+    detector = FakeDetector(clock)
+    detector.loading = 2.7
+    loop, _ = pipeline(clock, [only], detector, max_frames=1)
+    loop.run()
+    assert detector.submitted == [("a", 1)]
+    assert (only.stale, only.inferred) == (1, 1)
 
 
 def test_max_age_does_not_apply_to_a_recording_frame_by_frame() -> None:

@@ -145,10 +145,14 @@ class EngineSet:
         thread."""
         self._offers.append(offer)
 
-    def submit(self, frames: Sequence[Frame]) -> Open:
-        """Start the inference of frames. Raises EngineError."""
+    def take_offers(self) -> None:
+        """Load what was offered. That may take seconds: before a frame is chosen, which would grow old meanwhile."""
         while self._offers:
             self._accept(self._offers.popleft())
+
+    def submit(self, frames: Sequence[Frame]) -> Open:
+        """Start the inference of frames. Raises EngineError."""
+        self.take_offers()
         started = Open(self._used, self._used.submit(frames))
         self._under_way[id(started.detector)] += 1
         return started
@@ -197,6 +201,16 @@ class EngineSet:
         self._detectors[precision] = fresh
         if detector is self._used:
             self._used = fresh
+        if fresh.backend != detector.backend:
+            self._tell_fall(precision, fresh, error)
+
+    def _tell_fall(self, precision: str, fresh: Detector, error: EngineError) -> None:
+        """What it had ran elsewhere: people learn it, and whoever counts on its speed."""
+        self.why = f"{fresh.backend}, since {error}"
+        self.tell(precision, f"{self.told.get(precision, '')} (fell back: {self.why})".strip())
+        if self._seconds:
+            self._seconds = {**self._seconds, precision: _quickest(fresh)}
+            self.swaps += 1
 
     def _loaded_anew(self, precision: str, error: EngineError) -> Detector:
         faults = [str(error)]

@@ -49,6 +49,10 @@ class IErrorRecorder:
     pass
 
 
+class IProfiler:
+    pass
+
+
 class Runtime:
     """``max_batch`` is that of the one profile of a graph with an open batch."""
 
@@ -106,6 +110,7 @@ class IExecutionContext:
     def __init__(self, engine: ICudaEngine) -> None:
         self._engine = engine
         self.error_recorder: Any = None
+        self.profiler: Any = None
         self._shape: tuple[int, ...] | None = None
         self._addresses: dict[str, int] = {}
         self._session: Any = None
@@ -133,6 +138,9 @@ class IExecutionContext:
         if self._session is None:
             self._load(stream_handle)
         self._session.run_with_iobinding(self._binding, self._options)
+        if self.profiler is not None:
+            self.profiler.report_layer_time("stem", 0.25)
+            self.profiler.report_layer_time("head + sigmoid", 0.5)
         return True
 
     def _batch(self) -> int:

@@ -1,65 +1,63 @@
-"""A device that answers nothing any more is given up whole, and a new detector works in the same process."""
+"""A device that answers nothing any more: it is told apart, and the daemon goes on without it."""
 
 from __future__ import annotations
 
-import contextlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
-from agent.data import Frame
 from agent.detection.add import Wishes, add_model
-from agent.detection.detector import Detector
-from agent.detection.model import ModelPackage
-from agent.engines.cuda.engine import CudaEngine
-from agent.engines.cuda.nvrtc import cubin
-from agent.engines.cuda.onnx import open_onnx
 from agent.engines.onnx import OnnxEngine
-from agent.errors import DeviceLostError
 
-WRECK = 'extern "C" __global__ void wreck(int *nowhere) { nowhere[1 << 28] = 1; }'
+HERE = Path(__file__).resolve().parent
+CONFIG = """
+[agent]
+name = "gpu"
+state_dir = "{state}"
+[model]
+path = "{model}"
+device = "cuda"
+[[camera]]
+name = "street"
+source = "{clip}"
+max_age = 5
+"""
 
 
 @pytest.fixture
-def package(material: Path, tmp_path: Path) -> ModelPackage:
+def model(material: Path, tmp_path: Path) -> Path:
     path = material / "models" / "yolox_nano_416.onnx"
-    return add_model(path, Wishes(name="yolox", labels="coco80"), tmp_path, OnnxEngine, replace=False).package
+    return add_model(path, Wishes(name="yolox", labels="coco80"), tmp_path, OnnxEngine, replace=False).package.folder
 
 
-def detector_of(package: ModelPackage) -> tuple[Detector, CudaEngine]:
-    engine = open_onnx(package.file_of(package.choose()), strict_fp32=True)
-    return Detector(package, engine), engine
+def wrecked(*words: str | Path) -> Any:
+    """What a process saw that lost its device."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, HERE / "wrecked.py", *words], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
-def wreck(engine: CudaEngine) -> None:
-    """Write where nothing is: from then on the context fails."""
-    device = engine.device
-    module = device.driver.module_from_buffer(cubin(WRECK, device.capability, [], None))
-    function = module.get_function("wreck")
-    function.prepare(["P"])
-    function.prepared_async_call((1, 1), (1, 1, 1), None, 16)
-    with contextlib.suppress(device.driver.Error):
-        device.driver.Context.synchronize()
+def test_after_an_illegal_access_this_process_has_no_device_any_more_and_says_the_way_out(model: Path) -> None:
+    for error in wrecked("detector", model):
+        assert error.startswith("DeviceLostError: ")
+        assert error.endswith("the device is lost until edgewarden is started anew")
 
 
-def test_after_an_illegal_access_a_new_detector_finds_the_same(package: ModelPackage, material: Path) -> None:
-    pixels = np.asarray(cv2.imread(str(material / "images" / "coco" / "val" / sorted_first(material))), np.uint8)
-    frame = Frame("gate", 0, pixels, 0.0, 0.0)
-    detector, engine = detector_of(package)
-    wanted = detector.detect(frame)
-    for _ in range(2):
-        wreck(engine)
-        with pytest.raises(DeviceLostError, match="the device is lost"):
-            detector.detect(frame)
-        detector.close()
-        detector, engine = detector_of(package)
-        found = detector.detect(frame)
-        assert found.labels == wanted.labels
-        assert np.allclose(found.boxes, wanted.boxes, atol=1e-3)
-    detector.close()
-
-
-def sorted_first(material: Path) -> str:
-    return min(path.name for path in (material / "images" / "coco" / "val").glob("*.jpg"))
+def test_the_daemon_goes_on_with_the_cpu_after_one_lost_frame(material: Path, model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    clip = material / "video" / "car-detection.mp4"
+    config.write_text(CONFIG.format(state=tmp_path / "state", model=model, clip=clip))
+    saw = wrecked("daemon", config)
+    assert "CUDAExecutionProvider" in saw["before"]
+    assert saw["after"].endswith("CPUExecutionProvider")
+    assert "the device is lost until edgewarden is started anew" in saw["why"]
+    assert (saw["revived"], saw["problem"]) == (1, "")
+    assert saw["lost"] <= 2

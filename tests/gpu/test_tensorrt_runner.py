@@ -105,3 +105,14 @@ def test_a_plan_that_is_none_is_refused_with_tensorrts_words(tensorrt: Any) -> N
             tensorrt.TensorRtNetwork(device, b"ftrt and nothing else")
     finally:
         device.close()
+
+
+def test_the_layers_times_are_the_mean_of_the_runs_dearest_first(tensorrt: Any, package: ModelPackage) -> None:
+    detector = detector_on(tensorrt, package)
+    try:
+        engine = detector.engine
+        assert isinstance(engine, CudaEngine)
+        assert [tuple(one) for one in engine.layers(runs=3) or ()] == [("head + sigmoid", "", 0.5), ("stem", "", 0.25)]
+        assert engine.memory()["buffers"] > 0
+    finally:
+        detector.close()

@@ -1,7 +1,8 @@
 """One CUDA device as the dispatcher sees it: its primary context, its memory, its streams. Through pycuda.
 
 The context is the primary one, retained, so that ONNX Runtime and TensorRT work in the same. Whoever opens a device
-uses it on one thread. What fails becomes EngineError; a device that is lost, DeviceLostError.
+uses it on one thread. What fails becomes EngineError; a device that is lost, DeviceLostError: the driver then serves
+this process no more, and a new process finds the device well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from agent.engines.cuda.libcuda import failure, reset
+from agent.engines.cuda.libcuda import failure
 from agent.errors import DeviceLostError, EngineError
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ class Device:
     def __init__(self, number: int = 0) -> None:
         self.driver = _driver()
         self.lost = False
-        self._number = number
         with self.guard("open the device"):
             self.driver.init()
             count = self.driver.Device.count()
@@ -71,16 +71,13 @@ class Device:
         return Buffer(self, memory, size)
 
     def close(self) -> None:
-        """Let the context go; one that answers nothing any more is destroyed for the whole process. Safe to call
-        twice."""
+        """Let the context go. Safe to call twice."""
         context, self._context = self._context, None
         if context is not None:
             atexit.unregister(self.close)
             with contextlib.suppress(self.driver.Error):
                 context.pop()
                 context.detach()
-            if self.lost:
-                reset(self._number)
 
 
 class Buffer:

@@ -18,6 +18,7 @@ from agent.engines.base import FrameOutputs, Head, Outputs, PixelFormat, Placeme
 from agent.engines.cuda.kernels import Kernels
 from agent.engines.cuda.pinned import Locked
 from agent.engines.cuda.slot import Slot, Work
+from agent.engines.layers import RUNS, Layer
 from agent.engines.tensors import check_batch
 from agent.errors import DeviceLostError, EngineError
 
@@ -144,6 +145,14 @@ class CudaEngine:
             ended.synchronize()
         self._free.append(slot)
         return float(began.time_till(ended)) / repeats
+
+    def layers(self, runs: int = RUNS) -> list[Layer] | None:
+        """What each layer of the network costs, dearest first; None where it cannot tell. Raises EngineError."""
+        slot = self._take(self.input.shape[0] or 1)
+        try:
+            return slot.layers(runs)
+        finally:
+            self._free.append(slot)
 
     def run_preprocess(self, pixels: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> Slot:
         """Copy and kernel alone, waited for; the slot's ``read_input`` gives the result."""

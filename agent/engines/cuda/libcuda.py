@@ -47,13 +47,8 @@ def check(result: int, call: str) -> None:
 def failure(message: str) -> EngineError:
     """The error for it: DeviceLostError where the driver's words say that nothing works any more."""
     if any(words in message for words in LOST):
-        return DeviceLostError(f"{message}; the device is lost")
+        return DeviceLostError(f"{message}; the device is lost until edgewarden is started anew")
     return EngineError(message)
-
-
-def reset(device: int) -> None:
-    """Destroy a device's primary context with all that is in it, so that the next one begins anew."""
-    libcuda().cuDevicePrimaryCtxReset_v2(ctypes.c_int(device))
 
 
 def lock_memory(address: int, size: int) -> int:

@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 
 from agent.engines.base import FrameOutputs, Head, PixelFormat, Placement
 from agent.engines.cuda.graphs import Graph, capture
-from agent.engines.cuda.kernels import CANDIDATE, FORMAT, HEAD, JOB, Kernels
+from agent.engines.cuda.kernels import CANDIDATE, FORMAT, HEAD, Kernels
+from agent.engines.cuda.pictures import Copy, Pictures, places
 from agent.engines.cuda.pinned import Locked, Pinned
-from agent.engines.cuda.taps import column_taps, row_taps
 from agent.errors import DeviceLostError, EngineError
 
 if TYPE_CHECKING:
     from agent.engines.cuda.device import Buffer, Device
     from agent.engines.cuda.network import Bound, Network
+    from agent.engines.layers import Layer
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +47,6 @@ class Work(NamedTuple):
     graphs: bool
 
 
-class Copy(NamedTuple):
-    """From the host's memory to an address of the device."""
-
-    target: int
-    source: NDArray[np.uint8]
-
-
 class Slot:
     """For batches of up to ``batch`` pictures. ``stream``: a pycuda stream, perhaps shared. Raises EngineError."""
 
@@ -70,7 +64,7 @@ class Slot:
         self._graphs: OrderedDict[tuple[object, ...], Graph | None] = OrderedDict()
         self._done: Any = device.driver.Event(device.driver.event_flags.DISABLE_TIMING)
         self._work: Work | None = None
-        self._pictures = _Pictures(device, batch)
+        self._pictures = Pictures(device, batch)
         self.submitted = 0
         try:
             self.input = self._buffer(math.prod(self._input_shape) * self._input_dtype.itemsize, "the input")
@@ -126,7 +120,7 @@ class Slot:
         work = self._ready()
         count = len(pixels)
         copies = self._pictures.place(pixels, placements, self.stream, work.locked, mapped=work.mapped)
-        key = ("frames", count, *_places(copies))
+        key = ("frames", count, *places(copies))
         self._run(key, lambda: self._whole(count, copies), graphs=work.graphs)
         self._finish(count)
 
@@ -145,11 +139,20 @@ class Slot:
         rows = self._found_here.bytes[4 * self.batch :].view(np.float32).reshape(self.batch, CAPACITY, -1)
         return FrameOutputs({}, tuple(_sorted(rows[place, :n]) for place, n in enumerate(counts)))
 
+    def layers(self, runs: int) -> list[Layer] | None:
+        """What each layer of the network costs, on whatever lies in the input; None where the network cannot tell."""
+        offered = getattr(self._network, "layers", None)
+        if offered is None:
+            return None
+        with self._device.guard("time the layers"):
+            found: list[Layer] = offered(self.batch, self.input.address, self._targets(), self.stream, runs)
+        return found
+
     def submit_preprocess(self, pixels: Sequence[NDArray[np.uint8]], placements: Sequence[Placement]) -> None:
         """Copy and kernel alone, for benchmarks and tests; the result lies in the input."""
         work = self._ready()
         copies = self._pictures.place(pixels, placements, self.stream, work.locked, mapped=work.mapped)
-        key = ("preprocess", len(pixels), *_places(copies))
+        key = ("preprocess", len(pixels), *places(copies))
         self._run(key, lambda: self._to_input(len(pixels), copies), graphs=work.graphs)
         self._finish(len(pixels))
 
@@ -200,9 +203,11 @@ class Slot:
 
     def _enqueue(self, count: int) -> None:
         if count not in self._bound:
-            targets = {name: buffer.address for name, (buffer, _) in self._outputs.items()}
-            self._bound[count] = self._network.bind(count, self.input.address, targets)
+            self._bound[count] = self._network.bind(count, self.input.address, self._targets())
         self._bound[count].enqueue(int(self.stream.handle))
+
+    def _targets(self) -> dict[str, int]:
+        return {name: buffer.address for name, (buffer, _) in self._outputs.items()}
 
     def _fetch_all(self, count: int) -> None:
         with self._device.guard("copy the outputs"):
@@ -324,118 +329,6 @@ class Slot:
                 graph.free()
 
 
-class _Pictures:
-    """The pictures of a slot where the kernel finds them, and the jobs that say where that is."""
-
-    def __init__(self, device: Device, batch: int) -> None:
-        self._device = device
-        self._staging: list[Pinned | None] = [None] * batch
-        self._copies: list[Buffer | None] = [None] * batch
-        self._tables: list[tuple[tuple[object, ...], Buffer] | None] = [None] * batch
-        self._jobs_here = Pinned(device, JOB.itemsize * batch)
-        self._jobs = device.allocate(JOB.itemsize * batch, "jobs")
-        self._records: NDArray[np.void] = self._jobs_here.bytes.view(JOB)
-
-    def place(
-        self,
-        pixels: Sequence[NDArray[np.uint8]],
-        placements: Sequence[Placement],
-        stream: Any,
-        locked: Locked,
-        *,
-        mapped: bool,
-    ) -> list[Copy]:
-        """Write the jobs. Gives the copies that are still to be made, from and to places that stay."""
-        copies: list[Copy] = []
-        for place, (picture, placement) in enumerate(zip(pixels, placements, strict=True)):
-            address, copy = self._bring(place, picture, stream, locked, mapped=mapped)
-            copies += [copy] if copy else []
-            self._write_job(place, picture, placement, address, stream)
-        return copies
-
-    def copy_jobs(self, stream: Any) -> int:
-        """Have the jobs copied to the device, where they lie at the address that is returned."""
-        self._device.driver.memcpy_htod_async(self._jobs.address, self._jobs_here.bytes, stream)
-        return self._jobs.address
-
-    def close(self) -> None:
-        """Free all of it. Safe to call twice."""
-        parts = [
-            *self._staging,
-            *self._copies,
-            *(table[1] for table in self._tables if table),
-            self._jobs_here,
-            self._jobs,
-        ]
-        for part in parts:
-            if part is not None:
-                part.free()
-
-    def _bring(
-        self, place: int, picture: NDArray[np.uint8], stream: Any, locked: Locked, *, mapped: bool
-    ) -> tuple[int, Copy | None]:
-        """The device's address of a picture, and the copy that is still to be made for it."""
-        address = locked.address_of(picture) if picture.flags.c_contiguous else None
-        if address is not None and mapped:
-            return address, None
-        size = picture.nbytes
-        if address is not None:
-            target = self._copy_of(place, size)
-            with self._device.guard("copy a picture"):
-                self._device.driver.memcpy_htod_async(target.address, picture.reshape(-1), stream)
-            return target.address, None
-        staging = self._staging_of(place, size)
-        np.copyto(staging.bytes[:size].reshape(picture.shape), picture)
-        if mapped:
-            return staging.address, None
-        target = self._copy_of(place, size)
-        return target.address, Copy(target.address, staging.bytes[:size])
-
-    def _write_job(
-        self, place: int, picture: NDArray[np.uint8], placement: Placement, address: int, stream: Any
-    ) -> None:
-        (x, y, width, height), (left, top, target_width, target_height) = placement
-        table = self._table_of(place, (width, height, target_width, target_height), stream)
-        pitch = 3 * picture.shape[1]
-        job = self._records[place]
-        job["pixels"], job["pitch"] = address + y * pitch + 3 * x, pitch
-        job["columns"], job["rows"] = table.address, table.address + 16 * target_width
-        job["left"], job["top"], job["width"], job["height"] = left, top, target_width, target_height
-
-    def _table_of(self, place: int, sizes: tuple[int, int, int, int], stream: Any) -> Buffer:
-        kept = self._tables[place]
-        if kept is not None and kept[0] == sizes:
-            return kept[1]
-        width, height, target_width, target_height = sizes
-        taps = np.concatenate((column_taps(width, target_width), row_taps(height, target_height)))
-        if kept is not None:
-            kept[1].free()
-        self._tables[place] = None
-        table = self._device.allocate(taps.nbytes, "weights")
-        self._tables[place] = (sizes, table)
-        with self._device.guard("copy the weights"):
-            self._device.driver.memcpy_htod(table.address, taps)
-        return table
-
-    def _staging_of(self, place: int, size: int) -> Pinned:
-        kept = self._staging[place]
-        if kept is None or len(kept.bytes) < size:
-            if kept is not None:
-                kept.free()
-            self._staging[place] = None
-            kept = self._staging[place] = Pinned(self._device, size)
-        return kept
-
-    def _copy_of(self, place: int, size: int) -> Buffer:
-        kept = self._copies[place]
-        if kept is None or kept.size < size:
-            if kept is not None:
-                kept.free()
-            self._copies[place] = None
-            kept = self._copies[place] = self._device.allocate(size, "a picture")
-        return kept
-
-
 def _layout(layout: PixelFormat) -> np.void:
     record = np.zeros((), FORMAT)
     record["width"], record["height"] = layout.size
@@ -450,8 +343,3 @@ def _layout(layout: PixelFormat) -> np.void:
 def _sorted(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """In the order of the cells, whatever order the device came to them in; a copy."""
     return rows[np.argsort(rows[:, 6], kind="stable")][:, :6]
-
-
-def _places(copies: Sequence[Copy]) -> list[tuple[int, int, int]]:
-    """What makes two lots of copies the same for a graph."""
-    return [(copy.target, int(copy.source.ctypes.data), copy.source.nbytes) for copy in copies]

@@ -7,13 +7,14 @@ beside each other; all of it lives on the dispatcher's thread.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.engines.base import TensorSpec
 from agent.engines.cuda.libcuda import failure
 from agent.engines.flavour import installed, trt
+from agent.engines.layers import Layer
 from agent.engines.tensorrt_log import BuilderLog, to_logger
 from agent.errors import EngineError
 
@@ -71,6 +72,18 @@ class ErrorRecorder(trt.IErrorRecorder):
         return False
 
 
+class LayerTimes(trt.IProfiler):
+    """What TensorRT reports of each layer after an execution: milliseconds, summed over all executions."""
+
+    def __init__(self) -> None:
+        trt.IProfiler.__init__(self)
+        self.ms: defaultdict[str, float] = defaultdict(float)
+
+    def report_layer_time(self, layer_name: str, ms: float) -> None:
+        """Called by TensorRT."""
+        self.ms[layer_name] += ms
+
+
 class TensorRtNetwork:
     """``plan``: bytes that the store has verified. Raises EngineError, also for a plan that wants other inputs."""
 
@@ -106,11 +119,19 @@ class TensorRtNetwork:
 
     def bind(self, batch: int, source: int, targets: Mapping[str, int]) -> TensorRtBinding:
         """See Network."""
-        context = self._context(batch)
-        for name, address in {self.input.name: source, **targets}.items():
-            if not context.set_tensor_address(name, address):
-                raise EngineError(f"{self.backend}: {name} takes no address: {self._reason()}")
-        return TensorRtBinding(context, self._recorder, self.backend)
+        return TensorRtBinding(self._addressed(batch, source, targets), self._recorder, self.backend)
+
+    def layers(self, batch: int, source: int, targets: Mapping[str, int], stream: Any, runs: int) -> list[Layer]:
+        """What each layer of the plan costs, dearest first; each execution is waited for. Raises EngineError."""
+        context, times = self._addressed(batch, source, targets), LayerTimes()
+        binding = TensorRtBinding(context, self._recorder, self.backend)
+        binding.enqueue(int(stream.handle))  # the first one makes what the others find ready
+        stream.synchronize()
+        context.profiler = times
+        for _ in range(runs):
+            binding.enqueue(int(stream.handle))
+            stream.synchronize()
+        return sorted((Layer(name, "", ms / runs) for name, ms in times.ms.items()), key=lambda layer: -layer.ms)
 
     def close(self) -> None:
         """Free the engine. Its bindings are closed before. Safe to call twice."""
@@ -128,6 +149,13 @@ class TensorRtNetwork:
             shape = (batch, *(side or 0 for side in self.input.shape[1:]))
             if 0 in shape[1:] or not context.set_input_shape(self.input.name, shape):
                 raise EngineError(f"{self.backend}: the plan takes no input of {list(shape)}: {self._reason()}")
+        return context
+
+    def _addressed(self, batch: int, source: int, targets: Mapping[str, int]) -> trt.IExecutionContext:
+        context = self._context(batch)
+        for name, address in {self.input.name: source, **targets}.items():
+            if not context.set_tensor_address(name, address):
+                raise EngineError(f"{self.backend}: {name} takes no address: {self._reason()}")
         return context
 
     def _shape(self, context: trt.IExecutionContext, name: str, batch: int) -> tuple[int, ...]:
