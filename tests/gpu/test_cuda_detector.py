@@ -90,12 +90,15 @@ def test_more_candidates_than_come_back_are_decoded_from_the_raw_outputs(package
         on_cpu.close()
 
 
-def test_detectors_that_come_and_go_leave_nothing_on_the_device(package: ModelPackage, material: Path) -> None:
+@pytest.mark.parametrize("graphs", [True, False])
+def test_detectors_that_come_and_go_leave_nothing_on_the_device(
+    package: ModelPackage, material: Path, graphs: bool
+) -> None:
     (pixels,) = pictures(material, 1)
     on_device(package).close()
     left = []
     for _ in range(6):
-        detector = on_device(package)
+        detector = on_device(package, graphs=graphs)
         detector.detect(frame(pixels))
         detector.close()
         device = Device()
@@ -134,3 +137,14 @@ def test_another_score_holds_from_the_next_frame_on(package: ModelPackage, mater
         assert len(detector.detect(frame(pixels))) > few
     finally:
         detector.close()
+
+
+def test_a_graph_that_runs_on_the_cpu_in_part_is_let_go_without_harm(material: Path, tmp_path: Path) -> None:
+    path = material / "models" / "yolo11n_int8_agpl.onnx"  # its ConvInteger nodes are unknown to the provider
+    package = add_model(path, Wishes(name="parts", labels="coco80"), tmp_path, OnnxEngine, replace=False).package
+    for _ in range(3):
+        detector = on_device(package)
+        try:
+            assert all(len(detector.detect(frame(pixels))) for pixels in pictures(material, 2))
+        finally:
+            detector.close()

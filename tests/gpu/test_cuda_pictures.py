@@ -26,6 +26,7 @@ class Silence:
     backend = "silence"
     max_batch: int | None = None
     concurrent = True
+    capturable = True
 
     def __init__(self, shape: tuple[int | None, ...], dtype: str) -> None:
         self.input = TensorSpec("in", shape, dtype)

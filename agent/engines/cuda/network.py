@@ -21,6 +21,7 @@ class Bound(Protocol):
 class Network(Protocol):
     """``concurrent``: whether bindings may run beside each other, or share memory and have to run one after the other.
 
+    ``capturable``: whether all of an inference is work for the stream, so that a CUDA graph can hold it.
     ``max_batch``: None for no limit; where the input's first axis is fixed, it is that.
     """
 
@@ -29,6 +30,7 @@ class Network(Protocol):
     outputs: tuple[TensorSpec, ...]
     max_batch: int | None
     concurrent: bool
+    capturable: bool
 
     def shapes(self, batch: int) -> Mapping[str, tuple[int, ...]]:
         """The outputs' shapes for a batch. Raises EngineError where they depend on the pictures."""

@@ -5,6 +5,8 @@ Its TensorRT provider is put before it where TensorRT's library is there; that b
 
 from __future__ import annotations
 
+import ctypes
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from agent.engines.cuda.libcuda import failure
 from agent.engines.onnx import OnnxEngine, Optimisation
 from agent.engines.store import cache_dir
 from agent.errors import EngineError
+
+log = logging.getLogger(__name__)
 
 
 def open_onnx(
@@ -60,7 +64,8 @@ class OnnxNetwork:
             "use_tf32": "0" if strict_fp32 else "1",
             "do_copy_in_default_stream": "1",
         }
-        self._engine = OnnxEngine(path, device="cuda", optimisation=optimisation, provider_options=options)
+        self._engine, self.capturable = _open(path, optimisation, options)
+        self._device = device
         self._path = path
         self.input = self._engine.input
         self.outputs = self._engine.outputs
@@ -81,6 +86,9 @@ class OnnxNetwork:
 
     def close(self) -> None:
         """Let the session go. Safe to call twice."""
+        if self.stream is not None and (self._device.lost or not self.capturable):
+            # It stays until the process ends: of a lost device nothing can be freed, and it may abort the process.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._engine.session))
         self._engine.close()
         self.stream = None
 
@@ -90,8 +98,16 @@ class OnnxNetwork:
             raise EngineError(
                 f"{self._path}: the input's size is open, {list(self.input.shape)}; fix it for the device"
             )
-        outputs = self._engine.collect(self._engine.submit(np.zeros(shape, self.input.dtype)))
-        found = {name: array.shape for name, array in outputs.items()}
+        binding = self._engine.session.io_binding()
+        binding.bind_cpu_input(self.input.name, np.zeros(shape, self.input.dtype))
+        for spec in self.outputs:
+            binding.bind_output(spec.name)
+        try:
+            self._engine.session.run_with_iobinding(binding, _run_options())
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
+            raise failure(f"{self._path}: the graph failed while running: {_line(error)}") from None
+        arrays = binding.copy_outputs_to_cpu()
+        found = {spec.name: array.shape for spec, array in zip(self.outputs, arrays, strict=True)}
         for name, sides in found.items():
             if not sides or sides[0] != batch:
                 raise EngineError(f"{self._path}: output {name} is {list(sides)}: its first axis is not the batch")
@@ -111,8 +127,6 @@ class OnnxBinding:
         address: int,
         targets: Mapping[str, int],
     ) -> None:
-        import onnxruntime
-
         self._session = session
         self._binding = session.io_binding()
         shape = [batch, *source.shape[1:]]
@@ -120,7 +134,7 @@ class OnnxBinding:
         for spec in outputs:
             sides = list(shapes[spec.name])
             self._binding.bind_output(spec.name, "cuda", 0, np.dtype(spec.dtype), sides, targets[spec.name])
-        self._options = onnxruntime.RunOptions()
+        self._options = _run_options()
         # The stream is ours, and so is the waiting.
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
@@ -129,8 +143,42 @@ class OnnxBinding:
         try:
             self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no base class of their own
-            raise failure(f"the graph failed while running: {' '.join(str(error).split())[:300]}") from None
+            raise failure(f"the graph failed while running: {_line(error)}") from None
 
     def close(self) -> None:
         """Safe to call twice."""
         self._binding = self._session = None
+
+
+def _open(path: Path, optimisation: Optimisation, options: dict[str, str]) -> tuple[OnnxEngine, bool]:
+    """The session, and whether it can be captured, and destroyed.
+
+    Without its own graph capture, ONNX Runtime gives page-locked memory back from inside the stream (a host function).
+    When a session ends, the last one of those destroys its allocator there, where CUDA may not be called: cudaFreeHost
+    fails with 800 and the process is aborted. With capture on (which we never let it do, see ``_run_options``) it gives
+    that memory back from our thread. It refuses capture for graphs that run on the CPU in part; these stay in memory.
+    """
+    try:
+        return _engine(path, optimisation, {**options, "enable_cuda_graph": "1"}), True
+    except EngineError as error:
+        if "graph capture" not in str(error):
+            raise
+    log.info("%s: runs on the CPU in part; when it is replaced its memory stays taken", path)
+    return _engine(path, optimisation, options), False
+
+
+def _engine(path: Path, optimisation: Optimisation, options: dict[str, str]) -> OnnxEngine:
+    return OnnxEngine(path, device="cuda", optimisation=optimisation, provider_options=options)
+
+
+def _run_options() -> Any:
+    """A run that ONNX Runtime does not capture: the graph of a frame is ours."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", "-1")
+    return options
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

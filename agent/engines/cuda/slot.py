@@ -219,7 +219,7 @@ class Slot:
 
     def _run(self, key: tuple[object, ...], work: Callable[[], None], *, graphs: bool) -> None:
         """As a graph from the second time on; as calls where that cannot be."""
-        if not graphs:
+        if not graphs or not self._network.capturable:
             work()
             return
         if key not in self._graphs:

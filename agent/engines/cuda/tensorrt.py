@@ -88,6 +88,7 @@ class TensorRtNetwork:
     """``plan``: bytes that the store has verified. Raises EngineError, also for a plan that wants other inputs."""
 
     concurrent = True
+    capturable = True
 
     def __init__(self, device: Device, plan: bytes) -> None:
         self.backend = f"{installed().backend} on {device.name}"
