@@ -113,7 +113,7 @@ def _overlap(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray
     """IoU ``[N, M]``; NaN after the subtraction below one half, which motmetrics takes for impossible."""
     from agent.tracking.overlap import iou
 
-    shared = iou(first, second)
+    shared = iou(first.T, second.T)
     return np.where(shared < 0.5, np.nan, shared)
 
 

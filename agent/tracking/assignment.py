@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-_REFUSED = 1e3
 EXACT = 1e-9
 """Two equal pairs are left to the solver: both cannot be settled."""
+FEW = 24
+"""So many pairs the solver has chosen among sooner than they are looked through once more."""
 
 
 def assign(rows: Rows, columns: Rows, similarity: Array) -> Rows:
@@ -23,30 +24,32 @@ def assign(rows: Rows, columns: Rows, similarity: Array) -> Rows:
     cost grows with the third power of its size.
     """
     chosen: list[Rows] = []
-    left = np.arange(len(rows))
+    left, row, column, worth = np.arange(len(rows)), rows, columns, similarity
     while len(left):
-        row, column, worth = rows[left], columns[left], similarity[left]
         of_row, of_column = np.bincount(row, worth), np.bincount(column, worth)
-        settled = 3.0 * worth >= of_row[row] + of_column[column] + EXACT
-        if not settled.any():
-            chosen.append(left[_solve(row, column, worth)])
-            break
+        settled = (3.0 * worth >= of_row[row] + of_column[column] + EXACT).nonzero()[0]
         chosen.append(left[settled])
         of_row[row[settled]] = of_column[column[settled]] = -1.0
-        left = left[(of_row[row] >= 0.0) & (of_column[column] >= 0.0)]
+        still = ((of_row[row] >= 0.0) & (of_column[column] >= 0.0)).nonzero()[0]
+        left, row, column, worth = left[still], row[still], column[still], worth[still]
+        if not len(settled) or len(left) <= FEW:
+            break
+    if len(left):
+        chosen.append(left[_solve(row, column, worth)])
     return np.concatenate(chosen) if chosen else left
 
 
 def _solve(rows: Rows, columns: Rows, similarity: Array) -> Rows:
+    """What is no candidate is worth nothing, so that all can be paired off in a square."""
     row, column = _numbered(rows), _numbered(columns)
-    cost = np.full((row.max() + 1, column.max() + 1), _REFUSED)
+    size = max(max(row), max(column)) + 1
+    cost = np.ones((size, size))
     cost[row, column] = 1.0 - similarity
-    chosen: Rows = lap.lapjv(cost, cost_limit=1.0, return_cost=False)[0]
+    chosen: Rows = lap.lapjv(cost, return_cost=False)[0]
     return np.asarray((chosen[row] == column).nonzero()[0])
 
 
-def _numbered(indices: Rows) -> Rows:
+def _numbered(indices: Rows) -> list[int]:
     """The indices renumbered from 0 without gaps, so that the solver's matrix holds only what is contested."""
-    present = np.zeros(indices.max() + 1, dtype=bool)
-    present[indices] = True
-    return np.asarray((present.cumsum() - 1)[indices])
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(index, len(numbers)) for index in indices.tolist()]

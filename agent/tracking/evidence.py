@@ -68,14 +68,15 @@ class Evidence:
         self._since[ended] = now
         self._sight[rows] = np.where(another, scores, np.maximum(self._sight[rows], scores))
 
-    def proven(self) -> Mask:
-        """Which are there for certain."""
+    def proven(self, rows: Rows) -> Mask:
+        """Which of the tracks ``rows`` are there for certain."""
+        best, sight = self._best[rows], self._sight[rows]
         # The sight that goes on takes the place of the worst of the best, where it is better.
-        best = self._best.sum(axis=1) + np.maximum(self._sight - self._best[:, 0], 0.0)
-        excess = self._excess + np.maximum(self._sight - EVEN, 0.0)
-        sure = best >= self._score * self._best.shape[1] - 1e-9
+        sights = best.sum(axis=1) + np.maximum(sight - best[:, 0], 0.0)
+        excess = self._excess[rows] + np.maximum(sight - EVEN, 0.0)
+        sure = sights >= self._score * best.shape[1] - 1e-9
         enough = excess >= SIGHTS * max(self._score - EVEN, 0.0) - 1e-9
-        return np.asarray(sure & enough & (self._sum >= FLICKER * self._score * self._weight))
+        return np.asarray(sure & enough & (self._sum[rows] >= FLICKER * self._score * self._weight[rows]))
 
     def keep(self, mask: Mask) -> None:
         """Forget the tracks whose ``mask`` is False."""

@@ -23,7 +23,7 @@ class Stillness:
 
     def __init__(self, after: float) -> None:
         self._after = after
-        self._place = np.empty((0, 2))
+        self._place = np.empty((2, 0))
         self._since = np.empty(0)
         self._away = np.empty(0)
 
@@ -32,27 +32,33 @@ class Stillness:
         self._after = after
 
     def add(self, centres: Array, now: float) -> None:
-        """Boxes ``[K, 2]`` that are seen for the first time."""
-        self._place = np.concatenate([self._place, centres])
-        self._since = np.concatenate([self._since, np.full(len(centres), now)])
-        self._away = np.concatenate([self._away, np.full(len(centres), np.inf)])
+        """Boxes that are seen for the first time, by their centres ``[2, K]``."""
+        count = centres.shape[1]
+        self._place = np.concatenate([self._place, centres], axis=1)
+        self._since = np.concatenate([self._since, np.full(count, now)])
+        self._away = np.concatenate([self._away, np.full(count, np.inf)])
 
     def see(self, rows: Rows, centres: Array, lengths: Array, now: float) -> None:
-        """Where the boxes ``rows`` are now, and their body lengths ``[K]``."""
-        off = np.hypot(*(centres - self._place[rows]).T) / lengths
-        away = off > REACH
-        if not away.any():
-            self._away[rows] = np.inf
-            return
-        self._away[rows] = np.where(away, np.minimum(self._away[rows], now), np.inf)
-        patience = np.where(now - self._since[rows] >= self._after, AWAY, 0.0)
-        moved = (off > GONE) | (away & (now - self._away[rows] >= patience))
+        """Where the centres ``[2, K]`` of the boxes ``rows`` are now, and their body lengths ``[K]``."""
+        across, upright = centres - self._place.take(rows, axis=1)
+        off = np.hypot(across, upright) / lengths
+        away = (off > REACH).nonzero()[0]
+        left_since = self._away[rows[away]]
+        self._away[rows] = np.inf
+        if len(away):
+            self._stray(rows[away], centres.take(away, axis=1), off[away], np.minimum(left_since, now), now)
+
+    def _stray(self, rows: Rows, centres: Array, off: Array, since: Array, now: float) -> None:
+        """Those off their place, ``since`` when: for a moment, or have they moved?"""
+        self._away[rows] = since
+        patience = AWAY * (now - self._since[rows] >= self._after)
+        moved = ((off > GONE) | (now - since >= patience)).nonzero()[0]
         gone = rows[moved]
-        self._place[gone], self._since[gone], self._away[gone] = centres[moved], now, np.inf
+        self._place[:, gone], self._since[gone], self._away[gone] = centres.take(moved, axis=1), now, np.inf
 
     def keep(self, mask: Mask) -> None:
         """Forget the boxes whose ``mask`` is False."""
-        self._place, self._since, self._away = self._place[mask], self._since[mask], self._away[mask]
+        self._place, self._since, self._away = self._place[:, mask], self._since[mask], self._away[mask]
 
     def lasted(self, last: Array) -> Array:
         """Seconds that each had been in its place when it was ``last`` seen; 0 for what was on its way from there."""

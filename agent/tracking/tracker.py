@@ -7,13 +7,16 @@ in tolerating that the network changes its mind about a class. What a track mean
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.data import Box, Detections, Track
 from agent.tracking.assignment import assign
 from agent.tracking.evidence import Evidence
-from agent.tracking.kalman import BoxFilter
+from agent.tracking.kalman import BoxFilter, centred
 from agent.tracking.overlap import iou, meeting
 from agent.tracking.stillness import Stillness
 from agent.tracking.votes import Votes
@@ -35,6 +38,22 @@ SHAKEN_TRACKS, SHAKEN_BY, SHAKEN_ALIKE = 4, 0.02, 1.0
 ways that differ from each other by so many times less."""
 MISSED_INTERVALS = 2.5
 """A track survives at least so many frame intervals: at one frame in three seconds ``patience`` alone would end all."""
+
+
+class _Found(NamedTuple):
+    """What counts of the detections of a frame: ``boxes`` xyxy and ``measured`` as the filter wants them, both
+    ``[4, M]``; ``scores`` and the ``columns`` of their classes ``[M]``."""
+
+    boxes: Array
+    measured: Array
+    scores: Array
+    columns: Rows
+
+    def take(self, rows: Rows) -> _Found:
+        """Those of them, in that order."""
+        return _Found(
+            self.boxes.take(rows, axis=1), self.measured.take(rows, axis=1), self.scores[rows], self.columns[rows]
+        )
 
 
 class Tracker:
@@ -89,7 +108,7 @@ class Tracker:
         self._evidence = Evidence(min_hits, confirm_score)
         self._first = np.empty(0)
         self._last = np.empty(0)
-        self._boxes = np.empty((0, 4))
+        self._boxes = np.empty((4, 0))
         self._first_boxes: list[Box] = []
 
     def __len__(self) -> int:
@@ -105,16 +124,18 @@ class Tracker:
         """
         now = self._advance(now)
         self._forget(now)
-        boxes, scores, columns = self._usable(detections)
-        rows, picked = self._match(boxes, scores, columns)
-        if self._follow_camera(rows, boxes[picked]):
-            rows, picked = self._match(boxes, scores, columns)
-        self._hit(rows, boxes[picked], scores[picked], columns[picked], now)
+        found = self._usable(detections)
+        rows, picked = self._match(found)
+        hits = found.take(picked)
+        if self._follow_camera(rows, hits.measured[:2]):
+            rows, picked = self._match(found)
+            hits = found.take(picked)
+        self._hit(rows, hits, now)
         self._wait(rows, detections.size)
         self._drop_duplicates(now)
-        left = scores >= self._start_score
+        left = found.scores >= self._start_score
         left[picked] = False
-        self._begin(left.nonzero()[0], boxes, scores, columns, now)
+        self._begin(found, left.nonzero()[0], now)
         self._settle(now)
         return self._tracks()
 
@@ -145,8 +166,7 @@ class Tracker:
             self._now = now
         dt = max(now - self._now, 0.0)
         if dt:
-            if not self._real.all():
-                self._evidence.fade(dt)
+            self._evidence.fade(dt)
             self._intervals = (self._intervals[1] or dt, dt)
         self._filter.predict(dt)
         self._now = max(now, self._now)
@@ -156,132 +176,128 @@ class Tracker:
         """Let go of what was not seen for too long. One long gap is a stall, two in a row are the camera's rate."""
         patience = max(self._patience, MISSED_INTERVALS * min(self._intervals))
         unseen = now - self._last
-        late = unseen > patience
-        if late.any():
-            lasted = np.minimum(self._stillness.lasted(self._last), self._still_patience)
-            late &= ~self._real | ~self._stillness.still(self._last) | (unseen > np.maximum(lasted, patience))
-            self._keep(~late)
+        late = (unseen > patience).nonzero()[0]
+        if len(late):
+            last = self._last
+            lasted = np.minimum(self._stillness.lasted(last), self._still_patience)
+            waited_for = self._real & self._stillness.still(last) & (unseen <= np.maximum(lasted, patience))
+            self._drop(late[~waited_for[late]])
 
-    def _usable(self, detections: Detections) -> tuple[Array, Array, Rows]:
-        """Boxes, scores and class columns of what counts; a box without an area cannot be followed."""
-        boxes = np.asarray(detections.boxes, dtype=np.float64).reshape(-1, 4)
+    def _usable(self, detections: Detections) -> _Found:
+        """What counts of them; a box without an area cannot be followed."""
+        boxes = np.array(detections.boxes.reshape(-1, 4).T, dtype=np.float64, order="C")
         scores = np.asarray(detections.scores, dtype=np.float64)
         columns = self._votes.columns(detections.class_ids, detections.labels)
-        wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+        found = _Found(boxes, centred(boxes), scores, columns)
+        sides = found.measured[2:]
         # What is infinite or no number is not below the limit.
-        good = (scores >= self._low_score) & (wide > 0.0) & (high > 0.0) & (wide < ABSURD) & (high < ABSURD)
-        return (boxes, scores, columns) if good.all() else (boxes[good], scores[good], columns[good])
+        wide, high = (sides > 0.0) & (sides < ABSURD)
+        good = ((scores >= self._low_score) & wide & high).nonzero()[0]
+        return found if len(good) == len(scores) else found.take(good)
 
-    def _follow_camera(self, rows: Rows, boxes: Array) -> bool:
+    def _follow_camera(self, rows: Rows, centres: Array) -> bool:
         """Whether all that was found lies off its track by the same way: the camera moved, and now the tracks too."""
         sure = self._real[rows].nonzero()[0]
         if len(sure) < SHAKEN_TRACKS:
             return False
-        off = _centres(boxes[sure]) - self._filter.centres()[rows[sure]]
+        off = (centres - self._filter.centres().take(rows, axis=1)).take(sure, axis=1)
         shift = _middle(off)
-        length = float(np.hypot(*shift))
+        length = math.hypot(*shift.tolist())
         if length < SHAKEN_BY * _middle(self._filter.lengths()):
             return False
-        if length < SHAKEN_ALIKE * _middle(np.abs(off - shift).max(axis=1)):
+        if length < SHAKEN_ALIKE * _middle(np.abs(off - shift[:, None]).max(axis=0)):
             return False
         self._filter.shift(shift)
         return True
 
-    def _match(self, boxes: Array, scores: Array, columns: Rows) -> tuple[Rows, Rows]:
+    def _match(self, found: _Found) -> tuple[Rows, Rows]:
         """Tracks and detections that belong together: the sure ones, the doubtful ones, then tentative tracks."""
         reach = min(REACH + REACH_SPEED * self._intervals[1], MAX_REACH)
         growth = np.minimum(GROWTH_SIGMAS * self._filter.spread(), reach * self._filter.lengths())
-        pairs = meeting(self._filter.boxes(), boxes, growth)
-        weight = self._votes.weights(pairs.rows, columns[pairs.columns], pairs.iou)
+        pairs = meeting(self._filter.boxes(), found.boxes, growth)
+        weight = self._votes.weights(pairs.rows, found.columns[pairs.columns], pairs.iou)
         near = ((weight > 0.0) & (pairs.grown >= min(self._min_iou, self._low_iou))).nonzero()[0]
         rows, picked, grown = pairs.rows[near], pairs.columns[near], pairs.grown[near]
         similarity = weight[near] * (pairs.iou[near] + grown) / 2.0
-        real, high = self._real[rows], (scores >= self._high_score)[picked]
-        chosen = self._in_turn(
-            rows,
-            picked,
-            similarity,
-            (
-                real & high & (grown >= self._min_iou),
-                real & ~high & (grown >= self._low_iou),
-                ~real & high & (grown >= self._min_iou),
-            ),
-        )
+        real, high = self._real[rows], (found.scores >= self._high_score)[picked]
+        close = grown >= self._min_iou
+        stages = real & high & close, real & ~high & (grown >= self._low_iou), ~real & high & close
+        chosen = self._in_turn(rows, picked, similarity, stages, len(found.scores))
         return rows[chosen], picked[chosen]
 
-    def _in_turn(self, rows: Rows, picked: Rows, similarity: Array, stages: tuple[Mask, ...]) -> Rows:
+    def _in_turn(self, rows: Rows, picked: Rows, similarity: Array, stages: tuple[Mask, ...], detections: int) -> Rows:
         """The pairs chosen stage by stage: who has found a partner is out of the later ones."""
         taken: list[Rows] = []
-        free = np.ones(len(rows), dtype=bool)
+        lonely, unclaimed = np.ones(len(self), dtype=bool), np.ones(detections, dtype=bool)
         for stage in stages:
-            candidates = (stage & free).nonzero()[0]
+            candidates = stage.nonzero()[0]
+            if taken and len(candidates):
+                candidates = candidates[lonely[rows[candidates]] & unclaimed[picked[candidates]]]
             if len(candidates):
                 chosen = candidates[assign(rows[candidates], picked[candidates], similarity[candidates])]
-                free &= ~_among(rows, rows[chosen])
-                free &= ~_among(picked, picked[chosen])
+                lonely[rows[chosen]] = unclaimed[picked[chosen]] = False
                 taken.append(chosen)
         return np.concatenate(taken) if taken else np.empty(0, dtype=np.intp)
 
-    def _hit(self, rows: Rows, boxes: Array, scores: Array, columns: Rows, now: float) -> None:
+    def _hit(self, rows: Rows, hits: _Found, now: float) -> None:
         if not len(rows):
             return
-        self._filter.update(rows, boxes)
-        self._votes.cast(rows, columns, scores)
-        self._boxes[rows], self._score[rows], self._last[rows] = boxes, scores, now
+        self._filter.update(rows, hits.measured)
+        self._votes.cast(rows, hits.columns, hits.scores)
+        self._boxes[:, rows], self._score[rows], self._last[rows] = hits.boxes, hits.scores, now
         self._hits[rows] += 1
-        self._stillness.see(rows, _centres(boxes), self._filter.lengths()[rows], now)
-        doubtful = ~self._real[rows]
-        if doubtful.any():
-            self._evidence.see(rows[doubtful], scores[doubtful], now)
+        self._stillness.see(rows, hits.measured[:2], self._filter.lengths()[rows], now)
+        doubtful = (~self._real[rows]).nonzero()[0]
+        if len(doubtful):
+            self._evidence.see(rows[doubtful], hits.scores[doubtful], now)
 
     def _wait(self, rows: Rows, size: tuple[int, int]) -> None:
         """Tracks that nobody saw (all but ``rows``): their size does not change, and they stay in the picture."""
-        missed = np.ones(len(self), dtype=bool)
-        missed[rows] = False
-        if missed.any():
+        unseen = np.ones(len(self), dtype=bool)
+        unseen[rows] = False
+        missed = unseen.nonzero()[0]
+        if len(missed):
             self._filter.hold_sizes(missed)
             self._filter.confine(missed, size)
-            self._filter.rest(missed & self._stillness.still(self._last))
+            self._filter.rest(missed[self._stillness.still(self._last)[missed]])
 
     def _drop_duplicates(self, now: float) -> None:
         """Let go of tentative tracks that lie on a real one, both seen just now."""
-        if self._real.all():
-            return
         seen = self._last == now
         doubtful, sure = (seen & ~self._real).nonzero()[0], (seen & self._real).nonzero()[0]
         if len(doubtful) and len(sure):
-            twice = (iou(self._boxes[doubtful], self._boxes[sure]) >= self._duplicate_iou).any(axis=1)
-            keep = np.ones(len(self), dtype=bool)
-            keep[doubtful[twice]] = False
-            self._keep(keep)
+            boxes = self._boxes
+            twice = iou(boxes.take(doubtful, axis=1), boxes.take(sure, axis=1)) >= self._duplicate_iou
+            self._drop(doubtful[twice.any(axis=1)])
 
-    def _begin(self, left: Rows, boxes: Array, scores: Array, columns: Rows, now: float) -> None:
-        """Tentative tracks from the detections that are ``left``, the surest of those on one spot."""
+    def _begin(self, found: _Found, left: Rows, now: float) -> None:
+        """Tentative tracks from what is ``left`` of the detections, the surest of those on one spot."""
         if not len(left):
             return
-        left = left[np.argsort(-scores[left], kind="stable")]
-        left = left[self._unlike(boxes[left], self._boxes[self._last == now])]
+        left = left[np.argsort(-found.scores[left], kind="stable")]
+        left = left[self._unlike(found.boxes[:, left], self._boxes[:, self._last == now])]
         count = len(left)
         if not count:
             return
-        self._filter.add(boxes[left])
-        self._votes.add(columns[left], scores[left])
+        boxes, measured, scores, columns = found.take(left)
+        self._filter.add(measured)
+        self._votes.add(columns, scores)
         self._ids = np.concatenate([self._ids, np.arange(self._next_id, self._next_id + count)])
         self._hits = np.concatenate([self._hits, np.ones(count, dtype=np.int64)])
         self._real = np.concatenate([self._real, np.zeros(count, dtype=bool)])
-        self._score = np.concatenate([self._score, scores[left]])
-        self._evidence.add(scores[left], now)
-        self._stillness.add(_centres(boxes[left]), now)
+        self._score = np.concatenate([self._score, scores])
+        self._evidence.add(scores, now)
+        self._stillness.add(measured[:2], now)
         self._first = np.concatenate([self._first, np.full(count, now)])
         self._last = np.concatenate([self._last, np.full(count, now)])
-        self._boxes = np.concatenate([self._boxes, boxes[left]])
-        self._first_boxes += _as_boxes(boxes[left])
+        self._boxes = np.concatenate([self._boxes, boxes], axis=1)
+        self._first_boxes += _as_boxes(boxes)
         self._next_id += count
 
     def _unlike(self, boxes: Array, present: Array) -> Rows:
         """Which of the boxes, the best first, lie neither on those present nor on a better one."""
         fresh = (~(iou(boxes, present) >= self._duplicate_iou).any(axis=1)).nonzero()[0]
-        same = iou(boxes[fresh], boxes[fresh]) >= self._duplicate_iou
+        same = iou(boxes[:, fresh], boxes[:, fresh]) >= self._duplicate_iou
         chosen: list[int] = []
         for index in range(len(fresh)):
             if not same[index, chosen].any():
@@ -290,15 +306,22 @@ class Tracker:
 
     def _settle(self, now: float) -> None:
         """Tentative tracks become real or, missed for a while, go."""
-        if self._real.all():
+        rows = (~self._real).nonzero()[0]
+        if not len(rows):
             return
-        self._real |= (self._hits >= self._min_hits) & self._evidence.proven()
-        grace = min(TENTATIVE_PATIENCE, self._patience)
-        self._keep(self._real | (self._last == now) | (now - self._last < grace))
+        proven = (self._hits[rows] >= self._min_hits) & self._evidence.proven(rows)
+        self._real[rows[proven]] = True
+        unseen, grace = now - self._last[rows], min(TENTATIVE_PATIENCE, self._patience)
+        self._drop(rows[~proven & (unseen != 0.0) & (unseen >= grace)])
+
+    def _drop(self, rows: Rows) -> None:
+        if not len(rows):
+            return
+        mask = np.ones(len(self), dtype=bool)
+        mask[rows] = False
+        self._keep(mask)
 
     def _keep(self, mask: Mask) -> None:
-        if mask.all():
-            return
         self._filter.keep(mask)
         self._votes.keep(mask)
         self._stillness.keep(mask)
@@ -306,22 +329,25 @@ class Tracker:
         self._first_boxes = [box for box, kept in zip(self._first_boxes, mask.tolist(), strict=True) if kept]
         self._ids, self._hits, self._real = self._ids[mask], self._hits[mask], self._real[mask]
         self._score = self._score[mask]
-        self._first, self._last, self._boxes = self._first[mask], self._last[mask], self._boxes[mask]
+        self._first, self._last, self._boxes = self._first[mask], self._last[mask], self._boxes[:, mask]
 
     def _tracks(self) -> list[Track]:
         labels = self._votes.labels
         still = self._stillness.still(self._last)
+        resting = still & (self._stillness.lasted(self._last) > 0.0)
+        speeds = self._filter.speeds()
+        speeds[resting] = 0.0
         values = zip(
             self._ids.tolist(),
             self._votes.winners(),
             self._score.tolist(),
-            self._boxes.tolist(),
+            _as_boxes(self._boxes),
             self._hits.tolist(),
             self._first.tolist(),
             self._last.tolist(),
             self._real.tolist(),
             self._first_boxes,
-            np.where(still & (self._stillness.lasted(self._last) > 0.0), 0.0, self._filter.speeds()).tolist(),
+            speeds.tolist(),
             still.tolist(),
             strict=True,
         )
@@ -331,7 +357,7 @@ class Tracker:
                 label=labels[class_id],
                 class_id=class_id,
                 score=score,
-                box=tuple(box),
+                box=box,
                 hits=hits,
                 first_seen=first,
                 last_seen=last,
@@ -344,21 +370,10 @@ class Tracker:
         ]
 
 
-def _among(indices: Rows, taken: Rows) -> Mask:
-    """Which of the indices are among those taken; ``np.isin`` sorts, which takes ten times as long."""
-    marks = np.zeros(indices.max() + 1, dtype=bool)
-    marks[taken] = True
-    return marks[indices]
-
-
-def _centres(boxes: Array) -> Array:
-    return (boxes[:, :2] + boxes[:, 2:]) / 2.0
-
-
 def _middle(values: Array) -> Array:
-    """The median along the first axis; ``np.median`` takes ten times as long."""
-    return np.asarray(np.sort(values, axis=0)[len(values) // 2])
+    """The median along the last axis; ``np.median`` takes ten times as long."""
+    return np.asarray(np.sort(values)[..., values.shape[-1] // 2])
 
 
 def _as_boxes(boxes: Array) -> list[Box]:
-    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes.tolist()]
+    return list(zip(*boxes.tolist(), strict=True))

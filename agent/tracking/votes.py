@@ -21,7 +21,8 @@ class Votes:
 
     def __init__(self) -> None:
         self.labels: dict[int, str] = {}
-        self._columns: dict[int, int] = {}
+        self._classes = np.empty(0, dtype=np.int32)  # by column
+        self._sorted = np.empty(0, dtype=np.intp)  # the columns by class
         self._votes = np.zeros((0, 0))
         self._winner = np.empty(0, dtype=np.intp)
 
@@ -30,13 +31,12 @@ class Votes:
 
     def columns(self, class_ids: NDArray[np.int32], labels: Sequence[str]) -> NDArray[np.intp]:
         """The column of each class; new classes get one."""
-        ids = class_ids.tolist()
-        self.labels.update(zip(ids, labels, strict=True))
-        if len(self.labels) > len(self._columns):
-            for class_id in self.labels:
-                self._columns.setdefault(class_id, len(self._columns))
-            self._votes = np.pad(self._votes, ((0, 0), (0, len(self._columns) - self._votes.shape[1])))
-        return np.array(list(map(self._columns.__getitem__, ids)), dtype=np.intp)
+        self.labels.update(zip(class_ids.tolist(), labels, strict=True))
+        if len(self.labels) > len(self._classes):
+            self._classes = np.array(list(self.labels), dtype=np.int32)
+            self._sorted = np.argsort(self._classes)
+            self._votes = np.pad(self._votes, ((0, 0), (0, len(self._classes) - self._votes.shape[1])))
+        return np.asarray(self._sorted[self._classes[self._sorted].searchsorted(class_ids)])
 
     def weights(self, rows: NDArray[np.intp], columns: NDArray[np.intp], iou: Array) -> Array:
         """How well the class of a hit fits a track, 0..1, for K pairs of a track, a class column and their IoU.
@@ -44,14 +44,23 @@ class Votes:
         A class that the track never had counts only where the boxes lie on each other: the network called the
         same thing by another name. Elsewhere it is another thing.
         """
-        seen = np.where(self._votes[rows, columns] > 0.0, SEEN, np.where(iou >= FLICKER_IOU, OTHER, 0.0))
-        return np.where(self._winner[rows] == columns, SAME, seen)
+        weights = np.full(len(rows), SAME)
+        other = (self._winner[rows] != columns).nonzero()[0]
+        if len(other):
+            seen = self._votes[rows[other], columns[other]] > 0.0
+            weights[other] = np.where(seen, SEEN, np.where(iou[other] >= FLICKER_IOU, OTHER, 0.0))
+        return weights
 
     def cast(self, rows: NDArray[np.intp], columns: NDArray[np.intp], scores: Array) -> None:
         """Count one hit for each of the ``rows``."""
         self._votes[rows, columns] += scores
-        best = self._votes[rows].argmax(axis=1)
-        held = self._winner[rows]
+        other = (self._winner[rows] != columns).nonzero()[0]
+        if len(other):  # a vote for who holds the label cannot take it from him
+            self._count(rows[other])
+
+    def _count(self, rows: NDArray[np.intp]) -> None:
+        """Who holds the label of the ``rows`` now."""
+        best, held = self._votes[rows].argmax(axis=1), self._winner[rows]
         wins = self._votes[rows, best] > MARGIN * self._votes[rows, held]
         self._winner[rows] = np.where(wins, best, held)
 
@@ -68,5 +77,5 @@ class Votes:
 
     def winners(self) -> list[int]:
         """The class id of each track."""
-        ids = list(self._columns)
-        return [ids[column] for column in self._winner.tolist()]
+        winners: list[int] = self._classes[self._winner].tolist()
+        return winners

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from agent.tracking import assignment
 from agent.tracking.assignment import assign
 from agent.tracking.overlap import iou, meeting
 
@@ -35,12 +37,14 @@ def best_total(candidates: dict[tuple[int, int], float]) -> float:
     return best
 
 
+@pytest.mark.parametrize("few", [0, assignment.FEW])
 @given(grids)
-def test_no_other_choice_has_a_greater_total(candidates: dict[tuple[int, int], float]) -> None:
+def test_no_other_choice_has_a_greater_total(few: int, candidates: dict[tuple[int, int], float]) -> None:
     rows = np.array([row for row, _ in candidates], dtype=np.intp)
     columns = np.array([column for _, column in candidates], dtype=np.intp)
     similarity = np.array(list(candidates.values()))
-    chosen = assign(rows, columns, similarity)
+    with mock.patch.object(assignment, "FEW", few):
+        chosen = assign(rows, columns, similarity)
     assert len(set(rows[chosen].tolist())) == len(set(columns[chosen].tolist())) == len(chosen)
     assert similarity[chosen].sum() == pytest.approx(best_total(candidates))
 
@@ -55,7 +59,7 @@ box_lists = st.lists(
 
 
 def as_array(boxes: list[tuple[float, float, float, float]]) -> NDArray[np.float64]:
-    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.asarray(np.array(boxes, dtype=np.float64).reshape(-1, 4).T)
 
 
 @given(box_lists, box_lists, st.floats(0.0, 20.0))
@@ -63,9 +67,9 @@ def test_pairs_that_meet_have_the_overlap_of_the_full_matrix(
     first: list[tuple[float, float, float, float]], second: list[tuple[float, float, float, float]], growth: float
 ) -> None:
     one, other = as_array(first), as_array(second)
-    pairs = meeting(one, other, np.full(len(one), growth))
+    pairs = meeting(one, other, np.full(len(first), growth))
     whole = iou(one, other)
-    border = np.array([-growth, -growth, growth, growth])
+    border = np.array([[-growth], [-growth], [growth], [growth]])
     grown = iou(one + border, other + border)
     np.testing.assert_allclose(pairs.iou, whole[pairs.rows, pairs.columns], atol=1e-9)
     np.testing.assert_allclose(pairs.grown, grown[pairs.rows, pairs.columns], atol=1e-9)

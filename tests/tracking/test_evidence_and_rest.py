@@ -50,7 +50,7 @@ def test_no_number_of_sights_below_the_confirming_score_proves_anything(scores: 
     for index, score in enumerate(scores[1:], start=1):
         evidence.fade(step)
         evidence.see(np.array([0]), np.array([score]), index * step)
-        assert not evidence.proven()[0]
+        assert not evidence.proven(np.array([0]))[0]
 
 
 @pytest.mark.parametrize("fps", [1, 5, 30])
@@ -113,10 +113,10 @@ def test_a_knock_at_the_camera_changes_no_numbers(fps: int) -> None:
 @given(st.lists(st.tuples(st.floats(-50, 50), st.floats(0.05, 2.0)), min_size=1, max_size=40))
 def test_a_box_is_never_still_sooner_than_after_its_time(steps: list[tuple[float, float]]) -> None:
     stillness, now, x, moved = Stillness(5.0), 0.0, 0.0, 0.0
-    stillness.add(np.array([[0.0, 0.0]]), now)
+    stillness.add(np.array([[0.0], [0.0]]), now)
     for move, dt in steps:
         now, x = now + dt, x + move
-        stillness.see(np.array([0]), np.array([[x, 0.0]]), np.array([20.0]), now)
+        stillness.see(np.array([0]), np.array([[x], [0.0]]), np.array([20.0]), now)
         moved = now if abs(move) > 2 * 0.35 * 20.0 and not stillness.still(np.array([now]))[0] else moved
         if stillness.still(np.array([now]))[0]:
             assert now - moved >= 4.99 or now >= 5.0

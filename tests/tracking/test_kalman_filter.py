@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.tracking import kalman
-from agent.tracking.kalman import BoxFilter
+from agent.tracking.kalman import BoxFilter, centred
 
-BOX: NDArray[np.float64] = np.array([[100.0, 100.0, 180.0, 260.0]])
+BOX: NDArray[np.float64] = np.array([[100.0], [100.0], [180.0], [260.0]])
 ROW = np.array([0])
 
 
 def moved(x: float) -> NDArray[np.float64]:
-    return np.asarray(BOX + np.array([x, 0.0, x, 0.0]))
+    return centred(BOX + np.array([[x], [0.0], [x], [0.0]]))
 
 
 def test_it_agrees_with_the_matrix_form_of_the_filter() -> None:
@@ -26,7 +26,7 @@ def test_it_agrees_with_the_matrix_form_of_the_filter() -> None:
     noise = q * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]])
     state, covariance = np.array([140.0, 0.0]), np.diag([r, (kalman.FIRST_SPEED * length) ** 2])
     boxes = BoxFilter()
-    boxes.add(BOX)
+    boxes.add(centred(BOX))
     for index in range(1, 6):
         boxes.predict(dt)
         state, covariance = step @ state, step @ covariance @ step.T + noise
@@ -35,13 +35,13 @@ def test_it_agrees_with_the_matrix_form_of_the_filter() -> None:
         gain = covariance[:, 0] / (covariance[0, 0] + r)
         state = state + gain * (140.0 + 20.0 * index - state[0])
         covariance = covariance - np.outer(gain, covariance[0])
-        assert boxes.boxes()[0, [0, 2]].mean() == pytest.approx(state[0])
+        assert boxes.boxes()[[0, 2], 0].mean() == pytest.approx(state[0])
 
 
 @pytest.mark.parametrize("fps", [1, 5, 10, 30, 60])
 def test_it_learns_a_steady_speed_at_any_rate(fps: int) -> None:
     boxes = BoxFilter()
-    boxes.add(BOX)
+    boxes.add(centred(BOX))
     for index in range(1, 4 * fps + 1):
         boxes.predict(1.0 / fps)
         boxes.update(ROW, moved(100.0 * index / fps))
@@ -53,7 +53,7 @@ def test_it_learns_a_steady_speed_at_any_rate(fps: int) -> None:
 def test_many_small_steps_predict_what_one_large_step_does(steps: list[float]) -> None:
     once, often = BoxFilter(), BoxFilter()
     for boxes in (once, often):
-        boxes.add(BOX)
+        boxes.add(centred(BOX))
         boxes.predict(0.5)
         boxes.update(ROW, moved(30.0))
         boxes.hold_sizes(ROW)
@@ -66,7 +66,7 @@ def test_many_small_steps_predict_what_one_large_step_does(steps: list[float]) -
 
 def test_time_that_stands_still_changes_nothing() -> None:
     boxes = BoxFilter()
-    boxes.add(BOX)
+    boxes.add(centred(BOX))
     boxes.predict(0.0)
     boxes.predict(-1.0)
     np.testing.assert_array_equal(boxes.boxes(), BOX)
@@ -74,10 +74,10 @@ def test_time_that_stands_still_changes_nothing() -> None:
 
 def test_a_box_never_gets_smaller_than_a_pixel() -> None:
     boxes = BoxFilter()
-    boxes.add(BOX)
+    boxes.add(centred(BOX))
     boxes.predict(0.1)
-    boxes.update(ROW, np.array([[139.0, 179.0, 141.0, 181.0]]))
+    boxes.update(ROW, centred(np.array([[139.0], [179.0], [141.0], [181.0]])))
     boxes.predict(10.0)
-    x1, y1, x2, y2 = boxes.boxes()[0]
+    x1, y1, x2, y2 = boxes.boxes()[:, 0]
     assert x2 - x1 >= 1.0
     assert y2 - y1 >= 1.0
