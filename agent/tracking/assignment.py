@@ -11,6 +11,9 @@ Rows = NDArray[np.intp]
 
 EXACT = 1e-9
 """Two equal pairs are left to the solver: both cannot be settled."""
+TIE = 1e-12
+"""What a column's number counts against it, so that of two equal pairs always the one with the lower column is chosen:
+detections come with the surest first."""
 FEW = 24
 """So many pairs the solver has chosen among sooner than they are looked through once more."""
 
@@ -44,7 +47,7 @@ def _solve(rows: Rows, columns: Rows, similarity: Array) -> Rows:
     row, column = _numbered(rows), _numbered(columns)
     size = max(max(row), max(column)) + 1
     cost = np.ones((size, size))
-    cost[row, column] = 1.0 - similarity
+    cost[row, column] = 1.0 - similarity + TIE * columns
     chosen: Rows = lap.lapjv(cost, return_cost=False)[0]
     return np.asarray((chosen[row] == column).nonzero()[0])
 

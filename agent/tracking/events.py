@@ -176,7 +176,7 @@ class Events:
             clock_synced=self._clock_synced(),
             top_score=track.score,
             best_box=track.box,
-            quality=quality(track, frame.size),
+            quality=quality(track, self._size),
             best_seq=frame.seq,
         )
         self._open[track.id] = occurrence
@@ -189,8 +189,10 @@ class Events:
         """Take in a new sight of the object; a silenced event needs no picture."""
         occurrence.track = track
         occurrence.top_score = max(occurrence.top_score, track.score)
-        seen = quality(track, frame.size)
-        if seen > occurrence.quality and occurrence.kept:
+        if track.score <= occurrence.quality or not occurrence.kept:
+            return  # no picture is worth more than its score
+        seen = quality(track, self._size)
+        if seen > occurrence.quality:
             occurrence.quality, occurrence.best_box, occurrence.best_seq = seen, track.box, frame.seq
             self._pictures.put(occurrence.id, frame)
 

@@ -49,6 +49,12 @@ def test_no_other_choice_has_a_greater_total(few: int, candidates: dict[tuple[in
     assert similarity[chosen].sum() == pytest.approx(best_total(candidates))
 
 
+def test_of_two_equal_detections_the_first_and_surer_one_is_taken() -> None:
+    rows, columns = np.array([0, 0, 1, 1]), np.array([7, 3, 7, 9])
+    assert assign(rows[:2], columns[:2], np.array([0.5, 0.5])).tolist() == [1]
+    assert assign(rows, columns, np.array([0.5, 0.5, 0.2, 0.2])).tolist() == [1, 2]
+
+
 coordinates = st.floats(0.0, 100.0)
 box_lists = st.lists(
     st.tuples(coordinates, coordinates, st.floats(1.0, 50.0), st.floats(1.0, 50.0)).map(
