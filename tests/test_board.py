@@ -10,6 +10,7 @@ import pytest
 
 from agent.board import cuda_driver, findings
 from agent.board.cuda_driver import Driver, Gpu, ask_driver
+from agent.board.finding import Finding
 from agent.board.findings import Software
 from agent.board.jetpack import pycuda_command, release_of, tensorrt_command, too_old
 from agent.board.jetson import Jetson, power_mode, read_jetson
@@ -152,7 +153,6 @@ def test_a_board_that_has_everything_is_told_what_it_is() -> None:
     board, driver = jetson(), Driver("12.6", (ORIN,), "")
     found = [
         findings.machine(board, "linux aarch64", "3.10.12"),
-        findings.power(board),
         findings.gpu(driver, board, "fp32, fp16, int8", container=False),
         findings.cuda_driver(driver),
         findings.tensorrt(whole, board, True),
@@ -179,7 +179,6 @@ def test_what_does_not_fit_together_is_shown() -> None:
 
 def test_a_machine_without_a_gpu_lacks_nothing_for_it() -> None:
     plain, driver = Jetson("", "", ""), Driver("", (), "no NVIDIA driver")
-    assert findings.gpu(driver, plain, "", container=False) == findings.Finding("GPU", "none", "no NVIDIA driver", "")
+    assert findings.gpu(driver, plain, "", container=False) == Finding("GPU", "none", "no NVIDIA driver", "")
     assert findings.tensorrt(NOTHING, plain, False).state == "none"
     assert findings.pycuda(NOTHING, plain, False).state == "none"
-    assert findings.power(plain).state == "none"

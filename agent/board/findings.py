@@ -1,28 +1,19 @@
-"""What ``doctor`` finds: a fact, whether it is as it should be, and what to do about it. Pure: facts in, findings out.
+"""What ``doctor`` says of the board, its GPU and the libraries that compute on it. Pure: facts in, findings out.
 
-Gathering the facts is the command's work.
+Gathering the facts is the command's work; cameras, power, disks, clock and service have files of their own.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from agent.board.cuda_driver import Driver, Gpu
+from agent.board.finding import Finding
 from agent.board.jetpack import pycuda_command, release_of, tensorrt_command, too_old
 from agent.board.jetson import Jetson
 
-State = Literal["ok", "missing", "warn", "none"]
 OLDEST_TENSORRT = (8, 6)
 GIB = 1 << 30
-
-
-class Finding(NamedTuple):
-    """``state``: ``none`` for what this machine does not have and need not. ``advice``: a command where one helps."""
-
-    what: str
-    state: State
-    found: str
-    advice: str = ""
 
 
 class Software(NamedTuple):
@@ -49,13 +40,6 @@ def machine(jetson: Jetson, system: str, python: str) -> Finding:
     found = f"{jetson.model or 'Jetson'}, {named}, {system}, Python {python}"
     old = too_old(jetson.l4t)
     return Finding("machine", "warn" if old else "ok", found, old)
-
-
-def power(jetson: Jetson) -> Finding:
-    """The power mode: speeds belong to it."""
-    if not jetson.mode:
-        return Finding("power mode", "none", "none here")
-    return Finding("power mode", "ok", jetson.mode)
 
 
 def gpu(driver: Driver, jetson: Jetson, native: str, *, container: bool) -> Finding:
@@ -86,7 +70,9 @@ def tensorrt(software: Software, jetson: Jetson, has_gpu: bool) -> Finding:
         return Finding("TensorRT", "warn", software.tensorrt, "TensorRT 8.6 or newer is needed")
     release = release_of(jetson.l4t)
     if release is not None and name == "tensorrt" and not version.startswith(f"{release.tensorrt}."):
-        return Finding("TensorRT", "warn", f"{software.tensorrt}; JetPack {release.jetpack} brings {release.tensorrt}")
+        told = f"{software.tensorrt}; JetPack {release.jetpack} brings {release.tensorrt}"
+        command = tensorrt_command(jetson, in_system=software.in_system, venv=software.venv)
+        return Finding("TensorRT", "warn", told, f"pip uninstall -y tensorrt; {command}")
     return Finding("TensorRT", "ok", software.tensorrt)
 
 

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.board.files import text
+
 ROOT = Path("/")
 
 
@@ -22,28 +24,21 @@ class Jetson(NamedTuple):
 
 def read_jetson(root: Path = ROOT) -> Jetson:
     """Read the files below ``root``. Never raises."""
-    model = _text(root / "proc/device-tree/model") or _text(root / "sys/firmware/devicetree/base/model")
+    model = text(root / "proc/device-tree/model") or text(root / "sys/firmware/devicetree/base/model")
     return Jetson(model, _l4t(root), power_mode(root))
 
 
 def power_mode(root: Path = ROOT) -> str:
     """The power mode in force: its name where nvpmodel.conf has one, else its number; empty on other machines."""
-    number = re.search(r"pmode:(\d+)", _text(root / "var/lib/nvpmodel/status"))
+    number = re.search(r"pmode:(\d+)", text(root / "var/lib/nvpmodel/status"))
     if number is None:
         return ""
-    names = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\w+)\s*>", _text(root / "etc/nvpmodel.conf"))
+    names = re.findall(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\w+)\s*>", text(root / "etc/nvpmodel.conf"))
     named = {int(found): str(name) for found, name in names}
     return named.get(int(number[1]), str(int(number[1])))
 
 
 def _l4t(root: Path) -> str:
     """``# R36 (release), REVISION: 4.3, …``"""
-    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", _text(root / "etc/nv_tegra_release"))
+    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text(root / "etc/nv_tegra_release"))
     return f"{match[1]}.{match[2]}" if match else ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").replace("\0", "").strip()
-    except OSError:
-        return ""

@@ -38,18 +38,19 @@ def command(path: Path, as_json: bool) -> None:
 
 
 def _findings(config: Config) -> Iterator[tuple[str, AgentError | None]]:
-    yield from _plugins(config)
+    yield from plugin_faults(config)
     yield "model", _error_of(lambda: _load_model(config))
     factories = _extensions(config).sources
     placed = {place.camera for place in config.zone} | {place.camera for place in config.line}
     for camera in config.camera:
         yield f"camera {camera.name}", _error_of(lambda camera=camera: _open_recording(camera, factories))  # type: ignore[misc]
         if camera.mask or camera.name in placed:
-            yield f"zones of {camera.name}", _error_of(lambda camera=camera: _build_places(config, camera))  # type: ignore[misc]
+            yield f"zones of {camera.name}", _error_of(lambda camera=camera: build_places(config, camera))  # type: ignore[misc]
     yield "state folder", _error_of(lambda: _hold_state(config))
 
 
-def _plugins(config: Config) -> Iterator[tuple[str, AgentError | None]]:
+def plugin_faults(config: Config) -> Iterator[tuple[str, AgentError | None]]:
+    """Each plugin of the configuration, and why it would not start."""
     from agent.host.manager import inspect_plugins
 
     try:
@@ -97,7 +98,8 @@ def _open_recording(camera: CameraConfig, factories: Mapping[str, Callable[[str]
             source.close()
 
 
-def _build_places(config: Config, camera: CameraConfig) -> None:
+def build_places(config: Config, camera: CameraConfig) -> None:
+    """Raise ConfigError where the zones, lines, masks or limits of a camera are none."""
     from agent.app import build_presence, build_sieve
 
     build_presence(config, camera)

@@ -1,179 +1,138 @@
-"""``edgewarden doctor``: what this machine is, what runs on it, what is missing and the command that installs it."""
+"""``edgewarden doctor``: what this machine is, what runs on it, what is missing and the command that mends it.
+
+The facts come from doctor_machine.py and doctor_config.py, what is to be said of them from agent/board.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
-import sys
-import time
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-if TYPE_CHECKING:
-    from agent.board.findings import Finding, Software
+from agent.errors import AgentError, in_words
 
-PRECISIONS = ("fp16", "int8")
-SYSTEM_TENSORRT = ("usr/lib/python3/dist-packages/tensorrt", "usr/lib/python3.*/dist-packages/tensorrt")
-STALE_SECONDS = 30.0
+if TYPE_CHECKING:
+    from agent.board.finding import Finding
+    from agent.config import Config
+
+log = logging.getLogger(__name__)
+
+MARKS = {"ok": "ok", "missing": "MISSING", "warn": "look", "none": "-"}
 
 
 @click.command(name="doctor")
 @click.option(
-    "--config", "-c", "path", type=click.Path(path_type=Path), help="Also say what the daemon of it does now."
+    "--config",
+    "-c",
+    "path",
+    type=click.Path(path_type=Path),
+    help="Also look at this agent.toml: its secrets, model, broker and cameras, and what its daemon does now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(path: Path | None, as_json: bool) -> None:
-    """Say what this machine is, what runs on it, what is missing and how to install it.
+    """Say what this machine is, what runs on it, what is missing or could be better, and what mends it.
 
-    Nothing is changed and no camera is opened. Exits 1 when something is missing that this machine should have.
+    Nothing is changed, and no camera is made to give pictures. Exits 1 when something is missing that this machine
+    should have, 78 or 69 when the configuration is wrong or not there.
     """
-    from agent.errors import AgentError
-
-    findings = list(gathered(Path("/"), path))
+    config, error = _load(path)
+    findings = list(gathered(Path("/"), path, config, error))
     if as_json:
         click.echo(json.dumps([finding._asdict() for finding in findings]))
     else:
         _show(findings)
+    if error is not None:
+        raise error
     missing = [finding.what for finding in findings if finding.state == "missing"]
     if missing:
         raise AgentError(f"missing: {', '.join(missing)}; the lines with an arrow (->) say what to do")
 
 
-def gathered(root: Path, config: Path | None) -> Iterator[Finding]:
-    """All findings on the machine whose files lie below ``root``."""
-    from agent.board import findings
-    from agent.board.cuda_driver import ask_driver
+def gathered(
+    root: Path, path: Path | None = None, config: Config | None = None, error: AgentError | None = None
+) -> Iterator[Finding]:
+    """All findings on the machine whose files lie below ``root``, and on a configuration. Never raises: what cannot be
+    looked at is a finding too. No secret is in them."""
+    from agent.secrecy import redacted
+
+    for what, look in (*_machine(root, config), *_configured(path, config, error)):
+        for finding in _looked(what, look):
+            whole = finding._replace(found=redacted(finding.found), advice=redacted(finding.advice))
+            yield whole.in_one_line()
+
+
+Look = Callable[[], Iterable["Finding"]]
+
+
+def _machine(root: Path, config: Config | None) -> Iterator[tuple[str, Look]]:
+    from agent.board.files import is_there
     from agent.board.jetson import read_jetson
+    from agent.cli import doctor_machine as machine
 
-    jetson, driver, software = read_jetson(root), ask_driver(), _software(root)
-    has_gpu = bool(driver.gpus)
-    container = (root / ".dockerenv").exists() or (root / "run/.containerenv").exists()
-    yield findings.machine(jetson, f"{platform.system().lower()} {platform.machine()}", platform.python_version())
-    yield findings.power(jetson)
-    yield findings.gpu(driver, jetson, _native(driver.gpus[0].capability) if has_gpu else "", container=container)
-    yield findings.cuda_driver(driver)
-    yield findings.tensorrt(software, jetson, has_gpu)
-    yield findings.pycuda(software, jetson, has_gpu)
-    yield findings.onnxruntime(software)
-    yield findings.opencv(software, jetson)
-    yield _memory()
-    yield _plans()
-    if config is not None:
-        yield _daemon(config)
+    jetson = bool(read_jetson(root).l4t)
+    container = is_there(root / ".dockerenv") or is_there(root / "run/.containerenv")
+    yield "machine", lambda: machine.software_findings(root, container=container)
+    yield "Python", lambda: machine.python_findings(root, jetson=jetson)
+    yield "power mode", lambda: machine.power_findings(root, jetson=jetson)
+    yield "temperatures", lambda: machine.sensor_findings(root, jetson=jetson)
+    yield "cameras", lambda: machine.camera_findings(root, jetson=jetson, container=container)
+    yield "memory", lambda: machine.room_findings(_state_dir(config), root)
+    yield "clock", lambda: machine.clock_findings(root, container=container)
+    yield "service", lambda: machine.service_findings(root)
 
 
-def _software(root: Path) -> Software:
-    from agent.board.findings import Software
-    from agent.engines.flavour import fault, installed
+def _configured(path: Path | None, config: Config | None, error: AgentError | None) -> Iterator[tuple[str, Look]]:
+    from agent.cli import doctor_config as configured
 
-    tensorrt_fault = fault()
-    opencv, gstreamer = _opencv()
-    onnxruntime, providers = _onnxruntime()
-    return Software(
-        tensorrt="" if tensorrt_fault else installed().backend,
-        tensorrt_fault=tensorrt_fault,
-        in_system=any(any(root.glob(pattern)) for pattern in SYSTEM_TENSORRT),
-        venv=sys.prefix != sys.base_prefix,
-        pycuda=_version("pycuda"),
-        onnxruntime=onnxruntime,
-        providers=providers,
-        opencv=opencv,
-        gstreamer=gstreamer,
-    )
+    if path is None:
+        return
+    yield "configuration", lambda: configured.config_findings(path, config, error)
+    if config is None:
+        return
+    yield "secrets", lambda: configured.secret_findings(config)
+    yield "model", lambda: configured.model_findings(config)
+    yield "broker", lambda: configured.network_findings(config)
+    yield "agent", lambda: [configured.daemon(path, config)]
 
 
-def _version(package: str) -> str:
-    from importlib.metadata import PackageNotFoundError, version
+def _state_dir(config: Config | None) -> Path:
+    """Of the configuration, else where it would be without a word about it."""
+    from agent.config import CameraConfig, Config
 
+    return (config or Config(camera=(CameraConfig(name="any", source="synthetic://desk"),))).state_dir
+
+
+def _looked(what: str, look: Look) -> list[Finding]:
+    from agent.board.finding import Finding
+
+    found: list[Finding] = []
     try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+        found.extend(look())
+    except Exception as error:  # a broken machine is what doctor is for
+        log.debug("doctor: %s", what, exc_info=True)
+        told = f"cannot be looked at: {in_words(error)}"
+        found.append(Finding(what, "warn", told, "report it, with the output of: edgewarden doctor --json"))
+    return found
 
 
-def _opencv() -> tuple[str, bool]:
-    try:
-        import cv2
-    except ImportError:
-        return "", False
-    line = next((line for line in cv2.getBuildInformation().splitlines() if "GStreamer" in line), "")
-    return cv2.__version__, "YES" in line
-
-
-def _onnxruntime() -> tuple[str, tuple[str, ...]]:
-    try:
-        import onnxruntime
-    except ImportError:
-        return "", ()
-    return onnxruntime.__version__, tuple(onnxruntime.get_available_providers())
-
-
-def _native(capability: tuple[int, int]) -> str:
-    from agent.precision.match import not_native
-
-    return ", ".join(["fp32", *(name for name in PRECISIONS if not not_native(name, capability))])
-
-
-def _memory() -> Finding:
-    from agent.board.findings import Finding
-    from agent.engines.build_room import BASE_MEMORY, free_memory
-
-    free = free_memory()
-    found = f"{free >> 20} MB free"
-    if free >= BASE_MEMORY:
-        return Finding("memory", "ok", found)
-    return Finding("memory", "warn", f"{found}: too little to build plans", "stop what else runs, or add swap")
-
-
-def _plans() -> Finding:
-    from agent.board.findings import Finding
-    from agent.engines.build_room import free_disk
-    from agent.engines.plan_store import PlanStore
-    from agent.engines.plan_trust import folder_fault
-
-    store = PlanStore()
-    if store.folder.exists() and (fault := folder_fault(store.folder)):
-        return Finding("plans", "warn", fault, f"chmod go-w {store.folder}")
-    records = store.records()
-    found = f"{len(records)} in {store.folder}, {free_disk(store.folder) >> 20} MB free there"
-    return Finding("plans", "ok", found, "")
-
-
-def _daemon(path: Path) -> Finding:
-    """What the daemon has chosen, and why, from the status that it writes."""
-    from agent.board.findings import Finding
+def _load(path: Path | None) -> tuple[Config | None, AgentError | None]:
     from agent.config import load
 
-    status = load(path).state_dir / "status.json"
+    if path is None:
+        return None, None
     try:
-        told = json.loads(status.read_bytes())
-        health, age = told["health"], time.time() - status.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
-        return Finding("agent", "none", f"{status}: no daemon has written it; edgewarden run --config {path}")
-    found = f"{_running(told, age)}: {_engine(health)}"
-    return Finding("agent", "ok" if age < STALE_SECONDS else "warn", found)
-
-
-def _running(told: dict[str, Any], age: float) -> str:
-    pid = told.get("pid")
-    alive = isinstance(pid, int) and os.path.exists(f"/proc/{pid}")
-    return f"running (pid {pid})" if alive and age < STALE_SECONDS else f"not running since {age:.0f} s"
-
-
-def _engine(health: dict[str, Any]) -> str:
-    why = f"; {health['choice']}" if health.get("choice") else ""
-    each = "; ".join(f"{name}: {told}" for name, told in health.get("precisions", {}).items())
-    return f"{health.get('precision')} on {health.get('backend')}{why}" + (f" [{each}]" if each else "")
+        return load(path), None
+    except AgentError as error:
+        return None, error
 
 
 def _show(findings: list[Finding]) -> None:
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
-        mark = {"ok": "ok", "missing": "MISSING", "warn": "look", "none": "-"}[finding.state]
-        click.echo(f"{mark:8} {finding.what.ljust(width)}  {finding.found}")
+        click.echo(f"{MARKS[finding.state]:8} {finding.what.ljust(width)}  {finding.found}")
         if finding.advice:
             click.echo(f"{'':8} {'':{width}}  -> {finding.advice}")
