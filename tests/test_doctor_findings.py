@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import REPOSITORY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,13 +22,16 @@ from agent.board.cameras import Camera, Cameras, read_cameras
 from agent.board.clock import Clock, read_clock
 from agent.board.configured import ConfigFile, Reached, SecretFile
 from agent.board.finding import Finding
+from agent.board.findings import Software
+from agent.board.jetson import Jetson
 from agent.board.packages import Packages
 from agent.board.power import Power, read_power
 from agent.board.sensing import Sensed, Zone
 from agent.board.storage import Storage, read_storage
 from agent.board.unit import Unit, properties, read_unit, unit_findings
-from agent.cli.doctor import gathered
-from agent.cli.doctor_config import reach, secret_keys
+from agent.cli.doctor import SERVICE_PLACES, gathered
+from agent.cli.doctor_config import secret_keys
+from agent.cli.doctor_network import reach
 
 MODULES = (findings, camera_findings, clock, configured, packages, power, sensing, storage, unit)
 
@@ -114,6 +120,37 @@ def test_what_has_a_cameras_name_and_is_none_is_passed_over(tmp_path: Path) -> N
     assert known.cameras[1].fault == "is a directory"
 
 
+class FakeCamera:
+    """What a driver answers to QUERYCAP and ENUM_FMT, by the request numbers of linux/videodev2.h."""
+
+    def __init__(self, able: int, formats: list[bytes]) -> None:
+        self.able, self.formats = able, formats
+
+    def __call__(self, _handle: int, request: int, answer: bytearray) -> int:
+        if request == self.number(2, 0, 104):
+            struct.pack_into("16s32s32s3I", answer, 0, b"uvcvideo", b"HD Webcam", b"usb", 1, 1 << 31, self.able)
+        elif request == self.number(3, 2, 64):
+            index, kind = struct.unpack_from("2I", answer)
+            if kind != 1 or index >= len(self.formats):
+                raise OSError(errno.EINVAL, "Invalid argument")
+            answer[44:48] = self.formats[index]
+        else:
+            raise OSError(errno.ENOTTY, "Inappropriate ioctl")
+        return 0
+
+    @staticmethod
+    def number(direction: int, which: int, size: int) -> int:
+        return direction << 30 | size << 16 | ord("V") << 8 | which
+
+
+def test_a_device_is_asked_what_it_gives_and_not_to_give_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path, {"dev/video0": ""})
+    monkeypatch.setattr("fcntl.ioctl", FakeCamera(1, [b"MJPG", b"YUYV", b"MJPG"]))
+    assert read_cameras(tmp_path).cameras == (Camera("/dev/video0", "HD Webcam", ("MJPG", "YUYV")),)
+    monkeypatch.setattr("fcntl.ioctl", FakeCamera(1 << 23, []))
+    assert not read_cameras(tmp_path).cameras[0].captures, "a device for metadata alone"
+
+
 def test_a_boards_own_files_say_its_power_mode_and_memory(material: Path) -> None:
     known = read_power(material / "jetson" / "sysfs_orin_nano_super_jp72")
     assert known.modes == {0: "15W", 1: "25W", 2: "MAXN_SUPER"}
@@ -139,7 +176,7 @@ def test_a_small_board_without_swap_is_told_how_to_make_some() -> None:
         ({"kind": "nfs4"}, "local disk"),
         ({"kind": "vfat"}, "ext4"),
         ({"read_only": True}, "remount,rw"),
-        ({"writable": False}, "sudo chown"),
+        ({"writable": False, "owner": "edgewarden"}, "sudo -u edgewarden"),
         ({"free": 1 << 20}, "make room"),
         ({"inodes": 3}, "df -i"),
         ({"fault": "not there"}, "state_dir"),
@@ -199,6 +236,7 @@ RUNNING = {
         ({"User": ""}, "warn", "User=edgewarden"),
         ({"UnitFileState": "disabled"}, "warn", "systemctl enable edgewarden"),
         ({"NRestarts": "17"}, "warn", "journalctl"),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, "warn", "journalctl"),
         ({"WatchdogUSec": "infinity"}, "warn", "WatchdogSec=30"),
         ({"NeedDaemonReload": "yes"}, "warn", "daemon-reload"),
         ({"ActiveState": "inactive"}, "warn", "enable --now"),
@@ -239,6 +277,13 @@ def test_a_unit_is_read_with_its_drop_ins_and_nothing_of_its_secrets(tmp_path: P
     assert "verysecret" not in str(told)
 
 
+def test_the_service_is_looked_for_where_its_unit_keeps_things() -> None:
+    text = (REPOSITORY / "systemd" / "edgewarden.service").read_text()
+    assert f"EDGEWARDEN_CACHE={SERVICE_PLACES['EDGEWARDEN_CACHE']}" in text
+    assert f"EDGEWARDEN_MODELS={SERVICE_PLACES['EDGEWARDEN_MODELS']}" in text
+    assert f"WorkingDirectory={SERVICE_PLACES['STATE_DIRECTORY']}" in text
+
+
 def test_without_systemd_there_is_no_service_to_speak_of(tmp_path: Path) -> None:
     assert words(*unit_findings(read_unit(tmp_path, None))) == {"service": ("none", "no systemd here")}
     assert unit.service(read_unit(tmp_path, {}), {"LoadState": "not-found"}).state == "none"
@@ -257,19 +302,27 @@ def test_python_packages_that_do_not_fit_together_are_told() -> None:
     assert packages.numpy(broken, jetson=True) == Finding(
         "numpy", "warn", "2.1, and this OpenCV was built for numpy 1", "pip install 'numpy<2'"
     )
+    software = Software("", "none", False, True, "", "", (), "", False, broken.opencv_fault)
+    told = findings.opencv(software, Jetson("", "", ""))
+    assert (told.state, told.advice.split("  #")[0]) == ("missing", "pip install 'numpy<2'")
+    assert "libgl1" in findings.opencv(software._replace(opencv_fault="libGL.so.1"), Jetson("", "", "")).advice
     assert packages.python(whole._replace(python=(3, 8, 10))).state == "warn"
 
 
 def test_a_board_that_is_about_to_throttle_is_told() -> None:
     zones = {"cpu-thermal": Zone(48.0, 99.0, 104.5), "gpu-thermal": Zone(51.0, 99.0, None)}
     sensed = Sensed(zones, {"VDD_IN": 7.25}, 7.25, 0.31)
-    told = words(*sensing.sensor_findings(sensed, jetson=True, has_gpu=True))
+    told = words(*sensing.sensor_findings(sensed, jetson=True, has_gpu=True, limited=False))
     assert told["temperatures"][1].startswith("gpu-thermal 51 °C (throttles at 99); cpu-thermal 48 °C (throttles at 99")
     assert told["power rails"] == ("ok", "7.2 W in all: VDD_IN 7.2 W")
-    hot = sensing.temperatures(Sensed({"cpu": Zone(97.0, 99.0, None)}, {}, None, None), jetson=True)
+    hot = sensing.temperatures(Sensed({"cpu": Zone(97.0, 99.0, None)}, {}, None, None), jetson=True, limited=False)
     assert (hot.state, "close to throttling" in hot.found) == ("warn", True)
-    assert sensing.temperatures(Sensed({}, {}, None, None), jetson=True).state == "warn"
-    assert sensing.temperatures(Sensed({}, {}, None, None), jetson=False).state == "none"
+    blind = Sensed({}, {}, None, None)
+    assert sensing.temperatures(blind, jetson=True, limited=True).state == "warn"
+    assert sensing.temperatures(blind, jetson=False, limited=False).state == "none"
+    silent = blind._replace(zones={"cpu": Zone(60.0, None, None)})
+    assert sensing.temperatures(silent, jetson=True, limited=False).advice == "set [governor] limit = 85"
+    assert sensing.temperatures(silent, jetson=True, limited=True).state == "ok"
 
 
 def test_a_configuration_that_everybody_may_read_is_told_only_when_a_secret_stands_in_it() -> None:
@@ -384,7 +437,7 @@ def test_what_nobody_thought_of_is_a_finding_and_the_rest_is_still_told(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("no such\nluck")
 
-    monkeypatch.setattr("agent.cli.doctor_machine.read_software", broken)
+    monkeypatch.setattr("agent.cli.doctor_software.read_software", broken)
     told = {one.what: one for one in gathered(tmp_path)}
     assert told["machine"].found == "cannot be looked at: ZeroDivisionError: no such luck"
     assert told["machine"].advice
@@ -394,6 +447,6 @@ def test_what_nobody_thought_of_is_a_finding_and_the_rest_is_still_told(
 def test_a_board_that_is_known_by_its_files_alone_is_told_whole(material: Path) -> None:
     told = words(*gathered(material / "jetson" / "sysfs_orin_nano_super_jp72"))
     assert told["power mode"] == ("ok", "MAXN_SUPER")
-    assert told["temperatures"][0] == "ok"
+    assert told["temperatures"][1].startswith("tj-thermal 59 °C")
     assert "W in all" in told["power rails"][1]
     assert told["GPU load"][0] == "ok"

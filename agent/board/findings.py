@@ -11,6 +11,7 @@ from agent.board.cuda_driver import Driver, Gpu
 from agent.board.finding import Finding
 from agent.board.jetpack import pycuda_command, release_of, tensorrt_command, too_old
 from agent.board.jetson import Jetson
+from agent.board.packages import about_numpy
 
 OLDEST_TENSORRT = (8, 6)
 GIB = 1 << 30
@@ -29,6 +30,7 @@ class Software(NamedTuple):
     providers: tuple[str, ...]
     opencv: str
     gstreamer: bool
+    opencv_fault: str = ""
 
 
 def machine(jetson: Jetson, system: str, python: str) -> Finding:
@@ -93,6 +95,12 @@ def onnxruntime(software: Software) -> Finding:
 
 def opencv(software: Software, jetson: Jetson) -> Finding:
     """Pictures; with GStreamer on a Jetson, which a wheel from the registry has not."""
+    if software.opencv_fault:
+        libraries = (
+            "sudo apt-get install -y libgl1 libglib2.0-0; or: pip install --force-reinstall opencv-python-headless"
+        )
+        advice = "pip install 'numpy<2'  # it was built for that" if about_numpy(software.opencv_fault) else libraries
+        return Finding("OpenCV", "missing", f"cannot be imported: {software.opencv_fault}", advice)
     if not software.opencv:
         command = "sudo apt-get install -y python3-opencv" if jetson.l4t else "pip install opencv-python-headless"
         return Finding("OpenCV", "missing", "not installed", command)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from agent.board.files import found
 from agent.board.finding import Finding
 
-WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+HEADLESS = "opencv-python-headless"
+WHEELS = ("opencv-python", HEADLESS, "opencv-contrib-python", "opencv-contrib-python-headless")
 OLDEST, NEWEST = (3, 10), (3, 13)
 SYSTEM_OPENCV = ("usr/lib/python3*/dist-packages/cv2*", "usr/lib/python3*/dist-packages/cv2/python-3*")
 
@@ -46,7 +47,7 @@ def numpy(packages: Packages, *, jetson: bool) -> Finding:
     version = packages.versions.get("numpy", "")
     if not version:
         return Finding("numpy", "missing", "not installed", "pip install 'numpy<2'" if jetson else "pip install numpy")
-    if packages.opencv_fault and not version.startswith("1.") and _about_numpy(packages.opencv_fault):
+    if packages.opencv_fault and not version.startswith("1.") and about_numpy(packages.opencv_fault):
         return Finding("numpy", "warn", f"{version}, and this OpenCV was built for numpy 1", "pip install 'numpy<2'")
     return Finding("numpy", "ok", version)
 
@@ -56,27 +57,18 @@ def wheels(packages: Packages, *, jetson: bool) -> Finding:
     what, present = "OpenCV wheels", [name for name in WHEELS if name in packages.versions]
     told = ", ".join(f"{name} {packages.versions[name]}" for name in present)
     if len(present) > 1:
-        advice = f"pip uninstall -y {' '.join(present)} && pip install opencv-python-headless"
-        return Finding(what, "warn", f"{told}: they overwrite each other's files", _for_jetson(advice, jetson))
+        own = (
+            "sudo apt-get install -y --reinstall libopencv-python  # JetPack's" if jetson else f"pip install {HEADLESS}"
+        )
+        advice = f"pip uninstall -y {' '.join(present)} && {own}"
+        return Finding(what, "warn", f"{told}: they overwrite each other's files", advice)
     if present and jetson and packages.system_opencv:
         return Finding(what, "warn", f"{told} hides JetPack's own", f"pip uninstall -y {present[0]}")
-    if packages.opencv_fault:
-        advice = (
-            "sudo apt-get install -y libgl1 libglib2.0-0; else: pip install --force-reinstall opencv-python-headless"
-        )
-        return Finding(what, "warn", f"cannot be imported: {packages.opencv_fault}", _for_jetson(advice, jetson))
     if not present:
         return Finding(what, "none", packages.opencv_file or "none")
     return Finding(what, "ok", told)
 
 
-def _for_jetson(advice: str, jetson: bool) -> str:
-    """JetPack's own OpenCV is the one with GStreamer; no wheel takes its place."""
-    uninstall = (
-        advice.partition(" && ")[0] if advice.startswith("pip uninstall") else f"pip uninstall -y {' '.join(WHEELS)}"
-    )
-    return f"{uninstall}; sudo apt-get install -y --reinstall libopencv-python  # JetPack's own" if jetson else advice
-
-
-def _about_numpy(fault: str) -> bool:
+def about_numpy(fault: str) -> bool:
+    """Whether this is how an OpenCV fails that was built for another numpy."""
     return any(word in fault for word in ("numpy", "_ARRAY_API", "multiarray"))

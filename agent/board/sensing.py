@@ -31,14 +31,14 @@ class Sensed(NamedTuple):
     gpu_load: float | None
 
 
-def sensor_findings(sensed: Sensed, *, jetson: bool, has_gpu: bool) -> Iterator[Finding]:
-    """Temperatures, power and the GPU's load."""
-    yield temperatures(sensed, jetson=jetson)
+def sensor_findings(sensed: Sensed, *, jetson: bool, has_gpu: bool, limited: bool) -> Iterator[Finding]:
+    """Temperatures, power and the GPU's load. ``limited``: the configuration says how warm the board may get."""
+    yield temperatures(sensed, jetson=jetson, limited=limited)
     yield rails(sensed)
     yield gpu_load(sensed, wanted=jetson or has_gpu)
 
 
-def temperatures(sensed: Sensed, *, jetson: bool) -> Finding:
+def temperatures(sensed: Sensed, *, jetson: bool, limited: bool) -> Finding:
     """Thermal zones, the hottest first, with the points at which the board throttles and switches off."""
     what = "temperatures"
     if not sensed.zones:
@@ -51,7 +51,7 @@ def temperatures(sensed: Sensed, *, jetson: bool) -> Finding:
         told += f"; and {len(order) - MOST_ZONES} cooler"
     if any(zone.passive is not None and zone.celsius >= zone.passive - NEAR for zone in sensed.zones.values()):
         return Finding(what, "warn", f"{told}: close to throttling", COOL)
-    if jetson and all(zone.passive is None and zone.critical is None for zone in sensed.zones.values()):
+    if jetson and not limited and all(zone.passive is None and zone.critical is None for zone in sensed.zones.values()):
         return Finding(what, "warn", f"{told}; none says when it is too hot", "set [governor] limit = 85")
     return Finding(what, "ok", told)
 

@@ -19,7 +19,8 @@ WITHOUT_LOCKS = frozenset({"vfat", "exfat", "msdos", "ntfs", "ntfs3", "fuseblk"}
 
 class Storage(NamedTuple):
     """``kind``: of the file system, empty when nobody says; ``free``: bytes for this user, ``inodes``: files that may
-    still be made, None where the file system does not count them. ``fault``: why nothing is known."""
+    still be made, None where the file system does not count them. ``owner``: whose it is. ``fault``: why nothing is
+    known."""
 
     folder: str
     kind: str = ""
@@ -27,6 +28,7 @@ class Storage(NamedTuple):
     inodes: int | None = None
     read_only: bool = False
     writable: bool = True
+    owner: str = ""
     fault: str = ""
 
 
@@ -34,7 +36,7 @@ def read_storage(folder: Path, root: Path = Path("/")) -> Storage:
     """The disk of the folder, or of the parent that it would be made in. Never raises."""
     try:
         place = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-        found = os.statvfs(place)
+        found, found_owner = os.statvfs(place), place.stat().st_uid
     except (OSError, ValueError, StopIteration) as error:
         return Storage(str(folder), fault=str(error) or "not there")
     return Storage(
@@ -44,6 +46,7 @@ def read_storage(folder: Path, root: Path = Path("/")) -> Storage:
         inodes=found.f_favail if found.f_files else None,
         read_only=bool(found.f_flag & os.ST_RDONLY),
         writable=os.access(place, os.W_OK | os.X_OK),
+        owner=_owner(found_owner),
     )
 
 
@@ -57,15 +60,25 @@ def disk(storage: Storage, needed: int = LEAST_FREE) -> Finding:
         advice = f"sudo mount -o remount,rw {folder}; when that fails the disk is worn out: sudo dmesg | grep -i error"
         return Finding(what, "warn", f"{told}, read-only", advice)
     if not storage.writable:
-        return Finding(what, "warn", f"{told}; this user may not write there", f"sudo chown -R $USER {folder}")
+        advice = f"look as that user: sudo -u {storage.owner or 'USER'} edgewarden doctor …; or set [agent] state_dir"
+        return Finding(what, "warn", f"{told}; it is {storage.owner or 'another user'}'s alone", advice)
     if advice := _wrong_kind(storage.kind):
         return Finding(what, "warn", told, advice)
     if storage.free < needed:
-        room = f"make room: du -xh {folder} | sort -h | tail; or lower [log] max_bytes (now up to {needed // MIB} MB)"
+        room = f"make room: du -xh {folder} | sort -h | tail; [log] max_bytes bounds the event log"
         return Finding(what, "warn", told, room)
     if storage.inodes is not None and storage.inodes < LEAST_INODES:
         return Finding(what, "warn", f"{told}, {storage.inodes} more files", "delete small files: df -i names the disk")
     return Finding(what, "ok", told)
+
+
+def _owner(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _wrong_kind(kind: str) -> str:

@@ -145,7 +145,7 @@ def _running(what: str, told: Mapping[str, str]) -> Finding:
             f"{found_}; its unit has changed",
             f"sudo systemctl daemon-reload && sudo systemctl restart {NAME}",
         )
-    if restarts.isdigit() and int(restarts) >= MANY_RESTARTS:
+    if told.get("SubState") == "auto-restart" or (restarts.isdigit() and int(restarts) >= MANY_RESTARTS):
         return Finding(what, "warn", f"{found_}: it keeps ending", JOURNAL)
     if watched == "not watched":
         return Finding(what, "warn", found_, "sudo systemctl edit edgewarden  # [Service] Type=notify, WatchdogSec=30")

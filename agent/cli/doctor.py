@@ -1,12 +1,13 @@
 """``edgewarden doctor``: what this machine is, what runs on it, what is missing and the command that mends it.
 
-The facts come from doctor_machine.py and doctor_config.py, what is to be said of them from agent/board.
+The facts come from the files doctor_*.py beside this one, what is to be said of them from agent/board.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SERVICE_FOLDER = Path("/etc/edgewarden")
+SERVICE_PLACES = {
+    "STATE_DIRECTORY": "/var/lib/edgewarden",
+    "EDGEWARDEN_MODELS": "/var/lib/edgewarden/models",
+    "EDGEWARDEN_CACHE": "/var/cache/edgewarden",
+}
+"""As in systemd/edgewarden.service."""
 MARKS = {"ok": "ok", "missing": "MISSING", "warn": "look", "none": "-"}
 
 
@@ -39,6 +47,7 @@ def command(path: Path | None, as_json: bool) -> None:
     Nothing is changed, and no camera is made to give pictures. Exits 1 when something is missing that this machine
     should have, 78 or 69 when the configuration is wrong or not there.
     """
+    _look_where_the_service_does(path)
     config, error = _load(path)
     findings = list(gathered(Path("/"), path, config, error))
     if as_json:
@@ -72,13 +81,15 @@ def _machine(root: Path, config: Config | None) -> Iterator[tuple[str, Look]]:
     from agent.board.files import is_there
     from agent.board.jetson import read_jetson
     from agent.cli import doctor_machine as machine
+    from agent.cli import doctor_software as software
 
     jetson = bool(read_jetson(root).l4t)
     container = is_there(root / ".dockerenv") or is_there(root / "run/.containerenv")
-    yield "machine", lambda: machine.software_findings(root, container=container)
-    yield "Python", lambda: machine.python_findings(root, jetson=jetson)
+    yield "machine", lambda: software.software_findings(root, container=container)
+    yield "Python", lambda: software.python_findings(root, jetson=jetson)
     yield "power mode", lambda: machine.power_findings(root, jetson=jetson)
-    yield "temperatures", lambda: machine.sensor_findings(root, jetson=jetson)
+    limited = config is not None and (config.governor.limit is not None or bool(config.governor.limits))
+    yield "temperatures", lambda: machine.sensor_findings(root, jetson=jetson, limited=limited)
     yield "cameras", lambda: machine.camera_findings(root, jetson=jetson, container=container)
     yield "memory", lambda: machine.room_findings(_state_dir(config), root)
     yield "clock", lambda: machine.clock_findings(root, container=container)
@@ -87,6 +98,7 @@ def _machine(root: Path, config: Config | None) -> Iterator[tuple[str, Look]]:
 
 def _configured(path: Path | None, config: Config | None, error: AgentError | None) -> Iterator[tuple[str, Look]]:
     from agent.cli import doctor_config as configured
+    from agent.cli.doctor_network import network_findings
 
     if path is None:
         return
@@ -95,7 +107,7 @@ def _configured(path: Path | None, config: Config | None, error: AgentError | No
         return
     yield "secrets", lambda: configured.secret_findings(config)
     yield "model", lambda: configured.model_findings(config)
-    yield "broker", lambda: configured.network_findings(config)
+    yield "broker", lambda: network_findings(config)
     yield "agent", lambda: [configured.daemon(path, config)]
 
 
@@ -117,6 +129,13 @@ def _looked(what: str, look: Look) -> list[Finding]:
         told = f"cannot be looked at: {in_words(error)}"
         found.append(Finding(what, "warn", told, "report it, with the output of: edgewarden doctor --json"))
     return found
+
+
+def _look_where_the_service_does(path: Path | None) -> None:
+    """The unit says in the environment where state, models and plans are; who asks by hand has not got it."""
+    if path is not None and path.absolute().parent == SERVICE_FOLDER:
+        for name, place in SERVICE_PLACES.items():
+            os.environ.setdefault(name, place)
 
 
 def _load(path: Path | None) -> tuple[Config | None, AgentError | None]:

@@ -1,14 +1,14 @@
-"""The facts that ``doctor`` gathers of one agent.toml: its faults, secrets, model, network; what its daemon says."""
+"""The facts that ``doctor`` gathers of one agent.toml: its faults, secrets and model; what its daemon says.
+
+Who answers on the network is doctor_network.py's.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import queue
-import socket
 import stat
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,13 +18,11 @@ from urllib.parse import urlsplit
 from agent.errors import AgentError, ConfigError
 
 if TYPE_CHECKING:
-    from agent.board.configured import Reached, SecretFile
+    from agent.board.configured import SecretFile
     from agent.board.finding import Finding
-    from agent.config import CameraConfig, Config
+    from agent.config import Config
 
 STALE_SECONDS = 30.0
-PATIENCE = 2.0
-"""Seconds for a connection; for all of them together twice that, with the time that names take."""
 SECRETS = ("password", "secret", "token", "api_key")
 
 
@@ -69,16 +67,6 @@ def model_findings(config: Config) -> Iterator[Finding]:
     yield model(config.model.path, fault, [one.folder.name for one in listed], broken)
 
 
-def network_findings(config: Config) -> Iterator[Finding]:
-    """The broker and the cameras: whether anybody is there. Nobody is asked for pictures, no password is sent."""
-    from agent.board.configured import local_camera, reached
-
-    for camera in config.camera:
-        if camera.source.startswith("/dev/"):
-            yield local_camera(camera.name, camera.source, there=os.path.exists(camera.source))
-    yield from map(reached, reach(dict(_addresses(config))))
-
-
 def daemon(path: Path, config: Config) -> Finding:
     """What the daemon has chosen, and why, from the status that it writes."""
     from agent.board.finding import Finding
@@ -107,59 +95,6 @@ def secret_keys(table: Mapping[str, Any], before: str = "") -> Iterator[str]:
                     yield from secret_keys(one, f"{where}[{index}].")
         elif isinstance(value, str) and value and (_is_secret(key) or _has_password(value)):
             yield where
-
-
-def reach(addresses: Mapping[str, tuple[str, int]], patience: float = PATIENCE) -> list[Reached]:
-    """Connect to each and hang up, all at once: a name server that does not answer holds nobody up for long."""
-    from agent.board.configured import Reached
-
-    answers: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
-    for what, (host, port) in addresses.items():
-        threading.Thread(
-            target=lambda *it: answers.put((it[0], _fault(*it[1:]))), args=(what, host, port, patience), daemon=True
-        ).start()
-    faults, deadline = dict.fromkeys(addresses, "no answer"), time.monotonic() + 2 * patience
-    for _ in addresses:
-        try:
-            what, fault = answers.get(timeout=max(deadline - time.monotonic(), 0.0))
-        except queue.Empty:
-            break
-        faults[what] = fault
-    return [Reached(what, f"{host}:{port}", faults[what]) for what, (host, port) in addresses.items()]
-
-
-def _fault(host: str, port: int, patience: float) -> str:
-    try:
-        socket.create_connection((host, port), patience).close()
-    except socket.gaierror:
-        return "the name is not known"
-    except TimeoutError:
-        return "no answer"
-    except (OSError, UnicodeError, OverflowError, ValueError) as error:
-        return (getattr(error, "strerror", None) or str(error)).lower()
-    return ""
-
-
-def _addresses(config: Config) -> Iterator[tuple[str, tuple[str, int]]]:
-    for camera in config.camera:
-        if address := _address(camera):
-            yield f"camera {camera.name}", address
-    mqtt = config.plugins.get("mqtt", {})
-    host, port = mqtt.get("host"), mqtt.get("port", 8883 if "tls" in mqtt else 1883)
-    if isinstance(host, str) and isinstance(port, int) and host:
-        yield "broker", (host, port)
-
-
-def _address(camera: CameraConfig) -> tuple[str, int] | None:
-    from agent.sources.probe import PORTS
-
-    try:
-        parts = urlsplit(camera.source)
-        if parts.scheme in PORTS and parts.hostname:
-            return parts.hostname, parts.port or PORTS[parts.scheme]
-    except ValueError:
-        return None  # the configuration's own faults are told elsewhere
-    return None
 
 
 def _faults(config: Config) -> Iterator[str]:

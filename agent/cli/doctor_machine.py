@@ -1,57 +1,27 @@
-"""The facts that ``doctor`` gathers of the machine: from libraries, from systemd, and through other rooms' readers."""
+"""The facts that ``doctor`` gathers of the machine: from its files, from systemd, and through other rooms' readers.
+
+What is installed is doctor_software.py's.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import platform
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.board.finding import Finding
-    from agent.board.findings import Software
-    from agent.board.packages import Packages
     from agent.board.sensing import Sensed
 
-PRECISIONS = ("fp16", "int8")
-SYSTEM_TENSORRT = ("usr/lib/python3/dist-packages/tensorrt", "usr/lib/python3.*/dist-packages/tensorrt")
 PATIENCE = 5.0
 """Seconds for a question to systemd."""
 TIME_ERROR = 5
 """What adjtimex(2) returns for a clock that nobody synchronises."""
-
-
-def software_findings(root: Path, *, container: bool) -> Iterator[Finding]:
-    """The board, its GPU and the libraries for it."""
-    from agent.board import findings
-    from agent.board.cuda_driver import ask_driver
-    from agent.board.jetson import read_jetson
-
-    jetson, driver, software = read_jetson(root), ask_driver(), read_software(root)
-    has_gpu = bool(driver.gpus)
-    yield findings.machine(jetson, f"{platform.system().lower()} {platform.machine()}", platform.python_version())
-    yield findings.gpu(driver, jetson, _native(driver.gpus[0].capability) if has_gpu else "", container=container)
-    yield findings.cuda_driver(driver)
-    yield findings.tensorrt(software, jetson, has_gpu)
-    yield findings.pycuda(software, jetson, has_gpu)
-    yield findings.onnxruntime(software)
-    yield findings.opencv(software, jetson)
-
-
-def python_findings(root: Path, *, jetson: bool) -> Iterator[Finding]:
-    """The interpreter and whether the packages in it fit together."""
-    from agent.board import packages
-
-    known = read_packages(root)
-    yield packages.python(known)
-    yield packages.numpy(known, jetson=jetson)
-    yield packages.wheels(known, jetson=jetson)
 
 
 def power_findings(root: Path, *, jetson: bool) -> Iterator[Finding]:
@@ -88,12 +58,14 @@ def camera_findings(root: Path, *, jetson: bool, container: bool) -> Iterator[Fi
     yield from cameras(read_cameras(root), jetson=jetson, container=container)
 
 
-def sensor_findings(root: Path, *, jetson: bool) -> Iterator[Finding]:
+def sensor_findings(root: Path, *, jetson: bool, limited: bool) -> Iterator[Finding]:
     """What the governor goes by."""
     from agent.board import sensing
     from agent.board.cuda_driver import ask_driver
 
-    yield from sensing.sensor_findings(read_sensors(root), jetson=jetson, has_gpu=bool(ask_driver().gpus))
+    yield from sensing.sensor_findings(
+        read_sensors(root), jetson=jetson, has_gpu=bool(ask_driver().gpus), limited=limited
+    )
 
 
 def service_findings(root: Path) -> Iterator[Finding]:
@@ -104,35 +76,6 @@ def service_findings(root: Path) -> Iterator[Finding]:
     manager = properties(ask_systemd(root, "", "RuntimeWatchdogUSec") or "")
     fed = manager.get("RuntimeWatchdogUSec", "0") not in ("0", "", "infinity")
     yield from unit_findings(read_unit(root, None if told is None else properties(told), fed=fed))
-
-
-def read_software(root: Path) -> Software:
-    """What is installed of what computes."""
-    from agent.board.findings import Software
-    from agent.engines.flavour import fault, installed
-
-    tensorrt_fault = fault()
-    opencv, gstreamer, _, _ = _opencv()
-    onnxruntime, providers = _onnxruntime()
-    return Software(
-        tensorrt="" if tensorrt_fault else installed().backend,
-        tensorrt_fault=tensorrt_fault,
-        in_system=any(any(root.glob(pattern)) for pattern in SYSTEM_TENSORRT),
-        venv=sys.prefix != sys.base_prefix,
-        pycuda=_versions().get("pycuda", ""),
-        onnxruntime=onnxruntime,
-        providers=providers,
-        opencv=opencv,
-        gstreamer=gstreamer,
-    )
-
-
-def read_packages(root: Path) -> Packages:
-    """What is installed of what the rest rests on."""
-    from agent.board.packages import Packages, has_system_opencv
-
-    _, _, fault, file = _opencv()
-    return Packages(sys.version_info[:3], _versions(), fault, has_system_opencv(root), file)
 
 
 def read_sensors(root: Path) -> Sensed:
@@ -201,43 +144,3 @@ def plans() -> Finding:
         return Finding("plans", "warn", fault, f"chmod go-w {store.folder}")
     told = f"{len(store.records())} in {store.folder}, {free_disk(store.folder) >> 20} MB free there"
     return Finding("plans", "ok", told)
-
-
-def _versions() -> Mapping[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    from agent.board.packages import WHEELS
-
-    known: dict[str, str] = {}
-    for package in ("numpy", "pycuda", *WHEELS):
-        try:
-            known[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return known
-
-
-def _opencv() -> tuple[str, bool, str, str]:
-    """Version, whether it has GStreamer, why it cannot be imported, and where it lies."""
-    try:
-        import cv2
-    except ModuleNotFoundError:
-        return "", False, "", ""
-    except Exception as error:  # noqa: BLE001 - built for another numpy it fails in more ways than one
-        return "", False, (str(error).splitlines() or [type(error).__name__])[0], ""
-    line = next((line for line in cv2.getBuildInformation().splitlines() if "GStreamer" in line), "")
-    return cv2.__version__, "YES" in line, "", str(cv2.__file__)
-
-
-def _onnxruntime() -> tuple[str, tuple[str, ...]]:
-    try:
-        import onnxruntime
-    except ImportError:
-        return "", ()
-    return onnxruntime.__version__, tuple(onnxruntime.get_available_providers())
-
-
-def _native(capability: tuple[int, int]) -> str:
-    from agent.precision.match import not_native
-
-    return ", ".join(["fp32", *(name for name in PRECISIONS if not not_native(name, capability))])
