@@ -30,14 +30,16 @@ from agent.detection.engine_set import EngineSet, Offer, load_within
 from agent.detection.model import ModelPackage, Variant, find_package
 from agent.detection.plans import TensorRT, find_tensorrt
 from agent.engines.base import Engine
-from agent.engines.onnx import OnnxEngine, backend_name
+from agent.engines.onnx import OnnxEngine, backend_name, cores
 from agent.engines.plan_store import PlanStore
 from agent.engines.store import SpeedStore
 from agent.errors import AgentError, ConfigError, EngineError
+from agent.execution import Executor
 from agent.governor import ladder
 from agent.governor.governing import Governor, Options
 from agent.governor.ladder import Cost, Step
 from agent.governor.limits import Rung
+from agent.governor.modes import ModePolicy, fixed, levels
 from agent.governor.monitor import Monitor
 from agent.governor.policy import Settings
 from agent.governor.sensors.base import Reading
@@ -157,6 +159,7 @@ class App:
         stack.callback(lambda: self.detector.close())
         self._startup.ended("engine", time.monotonic())
         self._upgrade = build_upgrade(config, self.detector, self.host.registry.decoders)
+        self._executor = build_executor(config, self.detector, self.host.registry.decoders, lanes)
         self.pipeline = Pipeline(
             lanes, self.detector, self.host, score=config.model.score, wake=self._wake, max_frames=self._max_frames
         )
@@ -218,9 +221,14 @@ class App:
                 upgrade = build_upgrade(todo.config, detector, fresh.registry.decoders)
                 seconds = detector.seconds()
             lanes = self._next_lanes(todo, fresh.registry.sources)
+            executor = self._executor
+            if detector is not self.detector:
+                executor = build_executor(todo.config, detector, fresh.registry.decoders, lanes)
             cameras = {camera.name: camera for camera in todo.config.camera}
             retuned = {lane: settings_of(todo.config, cameras[lane.name]) for lane in lanes if lane in self.lanes}
-            change = Installation(todo.config, lanes, retuned, detector, governing(todo.config, detector, seconds))
+            change = Installation(
+                todo.config, lanes, retuned, detector, executor, governing(todo.config, detector, seconds)
+            )
             if self.reloading.stopping:
                 raise AgentError("reload: the agent is stopping")
             before = self.lanes
@@ -281,6 +289,7 @@ class App:
             self._governing = new.governing
             self.steering = self._steering(new.governing)
         self._swaps = new.detector.swaps
+        self._executor = new.executor
         self.control.climb(new.governing.rungs)
         if old is not new.detector:
             old.close()
@@ -382,6 +391,7 @@ class App:
         share = min(1.0, (busy - busy_before) / (now - before)) if before < now else None
         health = msgspec.structs.replace(self.health(reading), busy=None if share is None else round(share, 4))
         health = self.steering.tick(health, now)
+        self._executor.tick(self.pipeline, self.control.decision.rate, now)
         decision = self.control.decision
         health = msgspec.structs.replace(health, rung=decision.rung, rate=decision.rate, reason=decision.reason)
         self.host.offer_health(health)
@@ -426,6 +436,7 @@ class App:
             precisions=self.detector.told,
             backend=self.detector.backend,
             choice=self.detector.why,
+            execution=self._executor.told(),
         )
 
     def _write_status(self, health: Health) -> None:
@@ -571,10 +582,38 @@ def wanted_tensorrt(config: ModelConfig, engines: EngineSet | None = None) -> Te
         return None
 
 
+def build_executor(
+    config: Config, engines: EngineSet, decoders: Mapping[str, type[Decoder]], lanes: Sequence[Lane]
+) -> Executor:
+    """Who decides how many threads and frames at a time the engines use, and has it so from the first frame on."""
+    model, package = config.model, find_package(config.model.path)
+    variants: dict[str, Variant] = {variant.precision: variant for variant in package.variant}
+
+    def load(precision: str, threads: int) -> Detector:
+        return _detector(model, package, variants[precision], decoders, threads)
+
+    executor = Executor(engines, mode_policy(model), load)
+    executor.begin(any(not lane.realtime for lane in lanes))
+    return executor
+
+
+def mode_policy(config: ModelConfig) -> ModePolicy:
+    """What ``mode``, ``threads`` and ``slots`` say."""
+    if config.mode == "auto":
+        return ModePolicy(levels(cores(), config.threads, config.slots))
+    return ModePolicy([fixed(config.mode, cores(), config.threads, config.slots)])
+
+
 def _detector(
-    config: ModelConfig, package: ModelPackage, variant: Variant, decoders: Mapping[str, type[Decoder]]
+    config: ModelConfig,
+    package: ModelPackage,
+    variant: Variant,
+    decoders: Mapping[str, type[Decoder]],
+    threads: int | None = None,
 ) -> Detector:
-    engine = OnnxEngine(package.file_of(variant), threads=config.threads, optimisation=variant.optimisation or "all")
+    """``threads``: by default those of the mode that the daemon begins with."""
+    threads = threads or mode_policy(config).mode.threads
+    engine = OnnxEngine(package.file_of(variant), threads=threads, optimisation=variant.optimisation or "all")
     return _on_engine(config, package, variant, decoders, engine)
 
 
@@ -680,6 +719,7 @@ class Installation(NamedTuple):
     lanes: Sequence[Lane]
     retuned: Mapping[Lane, LaneSettings]
     detector: EngineSet
+    executor: Executor
     governing: Governing
 
 

@@ -81,7 +81,9 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     strict_fp32: bool = False
     precision: Literal["auto", "fp32", "fp16", "int8", "mixed"] = "auto"
     memory: Annotated[int, Meta(ge=0)] = 512 << 20
+    mode: Literal["auto", "latency", "throughput"] = "auto"
     threads: Count | None = None
+    slots: Count | None = None
     score: Fraction = 0.4
     iou: Fraction = 0.6
     max_detections: Count = 100

@@ -275,11 +275,24 @@ class LogHealth(msgspec.Struct, frozen=True, kw_only=True):
     waiting: dict[str, int] = {}
 
 
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """How the engine is used: ``mode`` is ``latency`` (one inference at a time), ``throughput`` (several) or ``device``
+    (as the device has it); ``threads`` of the processor that one inference uses; ``workers``: inferences at a time;
+    ``batch``: pictures of several cameras in one, at most; and for what ``reason``."""
+
+    mode: str = ""
+    threads: int | None = None
+    workers: int = 1
+    batch: int = 1
+    reason: str = ""
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the node at one moment. Loads and memory are fractions 0..1, power is watts.
 
     ``own_load``: this process's share of all cores; ``busy``: share of the last second in which an inference was under
-    way. ``outlook``: where the temperature is going; ``faults``: sensors that are not believed, and why.
+    way, of as many as ``execution`` has at a time. ``outlook``: where the temperature is going; ``faults``: sensors
+    that are not believed, and why.
     ``precision`` is the one in use, on the engine ``backend``, for the reason ``choice``; ``precisions`` says of each
     variant of the model what the accuracy gate says, and where it runs.
     ``rung_seconds``: time spent in each rung of the ladder since the start.
@@ -315,6 +328,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     precisions: dict[str, str] = {}
     backend: str = ""
     choice: str = ""
+    execution: Execution = Execution()
     rate: float | None = None
     reason: str = ""
     rung_seconds: tuple[float, ...] = ()

@@ -108,8 +108,8 @@ class Lane:
 
 class Counts(msgspec.Struct):
     """What the loop has done so far. ``first_at``: when the first frame was told, monotonic seconds; ``busy_seconds``:
-    with an inference under way; ``revived``: how often a failed engine was loaded anew. The rings hold the last few
-    thousand values, in milliseconds."""
+    of inference, an engine that works on several frames at a time being busy with as many; ``revived``: how often a
+    failed engine was loaded anew. The rings hold the last few thousand values, in milliseconds."""
 
     inferred: int = 0
     first_at: float | None = None
@@ -143,6 +143,7 @@ class Pipeline:
         self.counts = Counts()
         self.progress = Progress(clock())
         self._detector = detector
+        detector.when_ready(wake.set)
         self._receiver = receiver
         self._score = score
         self._wake = wake
@@ -154,6 +155,7 @@ class Pipeline:
         self._over = False
         self._lock = threading.Lock()
         self._busy_since = 0.0
+        self._working = 0
         self._turn = 0.0
         self._aimed: Decision | None = None
         self._rate: float | None = None
@@ -207,6 +209,7 @@ class Pipeline:
             lane.turn = max(lane.turn, self._turn)
         self.lanes = list(lanes)
         self._detector = detector
+        detector.when_ready(self._wake.set)
         self._score = score
 
     def run(self) -> None:
@@ -217,18 +220,28 @@ class Pipeline:
                 self._act()
                 self._fill()
                 self._tend()
-                if self._open:
+                if self._open and (self._is_full() or self._detector.ready(self._open[0][2])):
                     self._dispatch()
                 else:
-                    self.progress.begin("waiting for a frame")
-                    self._wake.wait(self._idle_wait())
-                    self.progress.finished(self._clock())
+                    self._pause_for_wake()
             while self._open:
                 self._dispatch()
         finally:
             for lane in self.lanes:
                 self._finish(lane)
             self._refuse_actions()
+
+    def _is_full(self) -> bool:
+        """Whether no frame that comes meanwhile could be submitted."""
+        return len(self._open) >= self._detector.slots or self._is_enough()
+
+    def _pause_for_wake(self) -> None:
+        """Until a frame has come, or an inference is ready."""
+        if not self._open:
+            self.progress.begin("waiting for a frame")
+        self._wake.wait(self._idle_wait())
+        if not self._open:
+            self.progress.finished(self._clock())
 
     def _act(self) -> None:
         """Do what was asked to be done between two frames."""
@@ -290,8 +303,7 @@ class Pipeline:
                 self._due = max(self._due, self._clock() - 1.0 / self._rate) + 1.0 / self._rate
             lane, frame = chosen
             self.progress.begin(f"inference of camera {lane.name}")
-            if not self._open:
-                self._busy_since = self._clock()
+            self._account(len(self._open) + 1)
             try:
                 started = self._detector.submit([frame])
             except EngineError as error:
@@ -321,8 +333,7 @@ class Pipeline:
             return
         self._failures = 0
         now = self._clock()
-        self.counts.busy_seconds += now - self._busy_since
-        self._busy_since = now
+        self._account(len(self._open))
         # Frame by frame a recording runs faster than it was filmed: what happens in it is timed by its own clock.
         at = lane.capture.media_time(frame)
         self.progress.begin(f"tracking and telling of camera {lane.name}")
@@ -341,6 +352,12 @@ class Pipeline:
         self.counts.frame_age_ms.append(lane.last_age_ms)
         self.progress.finished(self._clock())
 
+    def _account(self, working: int) -> None:
+        """From now on so many inferences are under way."""
+        now, workers = self._clock(), self._detector.workers
+        self.counts.busy_seconds += min(self._working, workers) / workers * (now - self._busy_since)
+        self._busy_since, self._working = now, working
+
     def _revive(self, error: EngineError, lanes: Sequence[Lane]) -> None:
         """The engine failed: what it had under way is lost, and counted, and it is loaded anew.
 
@@ -353,6 +370,7 @@ class Pipeline:
             lane.stale += 1
         log.error("%s; the engine is loaded anew, %d frame(s) are lost", error, len(lanes) + len(self._open))
         self._open.clear()
+        self._account(0)
         self.progress.begin("loading the engine anew")
         self._detector.revive(error)
         self.counts.revived += 1

@@ -50,7 +50,7 @@ def test_the_documented_configuration_is_valid_and_shows_the_defaults() -> None:
     parsed = config.parse(example.group(1))
     assert msgspec.structs.replace(parsed.tracker, limit=()) == config.TrackerConfig()
     assert parsed.log == config.LogConfig()
-    assert msgspec.structs.replace(parsed.model, threads=None) == config.ModelConfig()
+    assert msgspec.structs.replace(parsed.model, threads=None, slots=None) == config.ModelConfig()
 
 
 def test_the_list_of_commands_says_what_each_command_says_of_itself() -> None:

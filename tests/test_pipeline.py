@@ -65,6 +65,8 @@ class FakeDetector:
         self.revived: list[str] = []
         self.submitted: list[tuple[str, int]] = []
         self.most_open = self._open = 0
+        self.workers = 1
+        self.is_ready = True
         self.on_collect: Callable[[], None] = lambda: None
         self.loading = 0.0
 
@@ -78,6 +80,12 @@ class FakeDetector:
         self._open += 1
         self.most_open = max(self.most_open, self._open)
         return frame
+
+    def ready(self, pending: Frame) -> bool:
+        return self.is_ready
+
+    def when_ready(self, tell: Callable[[], None]) -> None:
+        """Always."""
 
     def revive(self, error: EngineError) -> None:
         self.revived.append(str(error))
@@ -346,3 +354,36 @@ def test_the_loop_gets_on_while_a_camera_is_paused_and_stands_still_while_the_en
     assert len(stuck) == 3
     assert all(why.endswith("under way: inference of camera a") for why in stuck)
     assert not loop.progress.stuck(clock(), 10.0)
+
+
+def test_a_frame_that_comes_while_another_is_inferred_is_submitted_at_once_where_a_slot_is_free() -> None:
+    clock = Clock()
+    detector = FakeDetector(clock, slots=3)
+    detector.is_ready = False
+    capture = FakeCapture("a", clock, [100.0], live=True)
+    loop, receiver = pipeline(clock, [lane("a", capture)], detector)
+    runner = threading.Thread(target=loop.run)
+    runner.start()
+    assert capture.waiting is not None
+    wait_until(lambda: detector.submitted == [("a", 0)])
+    capture.waiting.append(100.0)
+    loop._wake.set()
+    wait_until(lambda: detector.submitted == [("a", 0), ("a", 1)])
+    assert receiver.detections == []
+    detector.is_ready = True
+    loop._wake.set()
+    wait_until(lambda: [seq for _, seq, _ in receiver.detections] == [0, 1])
+    loop.stop()
+    runner.join(10)
+
+
+def test_an_engine_is_as_busy_as_its_workers_are() -> None:
+    clock = Clock()
+    for workers, share in ((1, 1.0), (2, 0.5)):
+        detector = FakeDetector(clock)
+        detector.workers = workers
+        capture = FakeCapture("a", clock, [clock.now] * 10, live=False)
+        loop, _ = pipeline(clock, [lane("a", capture, realtime=False)], detector)
+        began = clock.now
+        loop.run()
+        assert loop.counts.busy_seconds == pytest.approx(share * (clock.now - began))

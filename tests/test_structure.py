@@ -15,7 +15,7 @@ LAYERS = [
     {"detection"},
     {"precision"},
     {"pipeline"},
-    {"control", "reload"},
+    {"control", "reload", "execution"},
     {"reloading"},
     {"app", "testing"},
     {"cli"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from agent.detection.decoders.base import Candidates, Decoder
 from agent.detection.decoders.registry import decoder_class
 from agent.detection.fronts import Begun, front_of
 from agent.detection.nms import Method, suppress
+from agent.engines.base import PooledEngine
 from agent.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ class Detector:
         self.labels = package.labels
         self.backend = engine.backend
         self.precision = precision
-        self.slots = engine.slots
         self.max_batch = engine.max_batch
         self._engine = engine
+        self._pooled = engine if isinstance(engine, PooledEngine) else None
         self._input = package.input
         self._score, self._iou, self._max_detections = score, iou, max_detections
         self._nms: Method = nms
@@ -89,6 +90,38 @@ class Detector:
     def engine(self) -> Engine:
         """What it runs on, for who measures it."""
         return self._engine
+
+    @property
+    def slots(self) -> int:
+        """How many submits may be open."""
+        return self._engine.slots
+
+    @property
+    def workers(self) -> int:
+        """How many inferences go on at a time; 1 on a device, however many slots it has."""
+        return self._pooled.workers if self._pooled is not None else 1
+
+    @property
+    def threads(self) -> int | None:
+        """The threads that one inference uses; None on a device."""
+        return self._pooled.threads if self._pooled is not None else None
+
+    def spread(self, workers: int, ahead: int) -> bool:
+        """Have the engine work on so many frames at a time; False when it is not one that can. Not while frames are
+        under way."""
+        if self._pooled is None:
+            return False
+        self._pooled.spread(workers, ahead)
+        return True
+
+    def ready(self, pending: Pending) -> bool:
+        """Whether ``collect`` would not wait for the engine, or the engine cannot tell."""
+        return self._pooled is None or self._pooled.done(pending.begun.ticket)
+
+    def when_ready(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` on a thread of the engine's when frames are ready that were not at once."""
+        if self._pooled is not None:
+            self._pooled.when_done(tell)
 
     @property
     def fixed_batch(self) -> int | None:

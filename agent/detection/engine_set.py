@@ -86,6 +86,8 @@ class EngineSet:
         self._under_way: Counter[int] = Counter()
         self._retired: list[Detector] = []
         self._load = load
+        self._spread = (1, 0)
+        self._tell_ready: Callable[[], None] = lambda: None
         self._accepted: dict[str, Callable[[], Detector]] = {}
 
     @property
@@ -117,6 +119,58 @@ class EngineSet:
     def slots(self) -> int:
         """How many submits may be open, those of an engine that was in use before counted in."""
         return self._used.slots
+
+    @property
+    def workers(self) -> int:
+        """How many inferences go on at a time; 1 on a device, however many slots it has."""
+        return self._used.workers
+
+    @property
+    def threads(self) -> int | None:
+        """The threads that one inference uses; None on a device."""
+        return self._used.threads
+
+    def spread(self, workers: int, ahead: int) -> None:
+        """Work on so many frames at a time, and let ``ahead`` more wait, with every engine that can. Not while frames
+        are under way. Raises EngineError."""
+        self._spread = (workers, ahead)
+        for detector in self._detectors.values():
+            detector.spread(workers, ahead)
+
+    def ready(self, started: Open) -> bool:
+        """Whether ``collect`` would not wait for the engine, or the engine cannot tell."""
+        return started.detector.ready(started.pending)
+
+    def when_ready(self, tell: Callable[[], None]) -> None:
+        """Call ``tell``, on any thread, when frames are ready that were not at once."""
+        self._tell_ready = tell
+        for detector in self._detectors.values():
+            detector.when_ready(tell)
+
+    def replace(self, old: Detector, new: Detector) -> bool:
+        """The same precision on another engine, with nothing under way; False, and ``new`` closed, where ``old`` is
+        not there any more. Costs are taken to be the same."""
+        if self._detectors.get(old.precision) is not old:
+            new.close()
+            return False
+        self._detectors[old.precision] = self._prepared(new)
+        if self._used is old:
+            self._used = new
+        old.close()
+        return True
+
+    @property
+    def used(self) -> Detector:
+        """The detector of the precision in use."""
+        return self._used
+
+    def _prepared(self, detector: Detector) -> Detector:
+        """A new one, with all that was said to the others."""
+        if self._tuning:
+            detector.retune(**self._tuning)
+        detector.spread(*self._spread)
+        detector.when_ready(self._tell_ready)
+        return detector
 
     def use(self, precision: str) -> None:
         """From the next ``submit`` on. What is under way is finished by the engine that has it.
@@ -195,9 +249,7 @@ class EngineSet:
 
     def _revive(self, precision: str, detector: Detector, error: EngineError) -> None:
         detector.close()
-        fresh = self._loaded_anew(precision, error)
-        if self._tuning:
-            fresh.retune(**self._tuning)
+        fresh = self._prepared(self._loaded_anew(precision, error))
         self._detectors[precision] = fresh
         if detector is self._used:
             self._used = fresh
@@ -239,8 +291,7 @@ class EngineSet:
             )
             log.warning("%s: %s: the new engine cannot be used: %s", self.name, offer.precision, error)
             return
-        if self._tuning:
-            detector.retune(**self._tuning)
+        self._prepared(detector)
         self._accepted[offer.precision] = offer.make
         old = self._detectors.get(offer.precision)
         self._detectors[offer.precision] = detector

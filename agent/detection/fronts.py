@@ -62,7 +62,8 @@ class HostFront:
     def __init__(self, spec: InputSpec, engine: Engine, decoder: Decoder, min_score: float) -> None:
         self._spec, self._engine, self._decoder, self._min_score = spec, engine, decoder, min_score
         self._fixed = engine.input.shape[0] if engine.input.shape else None
-        self._free = deque(self._preprocessor(self._fixed or 1) for _ in range(engine.slots))
+        self._free = deque([self._preprocessor(self._fixed or 1)])
+        self._made = 1  # another one only for an engine that really has several frames under way
 
     def submit(self, frames: Sequence[Frame]) -> Begun:
         """See Front."""
@@ -72,7 +73,7 @@ class HostFront:
             # A graph of fixed batch gets all of it; what is left of earlier frames in the rest is not looked at.
             ticket = self._engine.submit(preprocessor.buffer[: self._fixed or len(frames)])
         except BaseException:
-            self._free.append(preprocessor)
+            self._put_back(preprocessor)
             raise
         return Begun(ticket, transforms, preprocessor)
 
@@ -81,7 +82,7 @@ class HostFront:
         try:
             return self._decoder.decode(self._engine.collect(begun.ticket), self._min_score)
         finally:
-            self._free.append(begun.held)
+            self._put_back(begun.held)
 
     def set_min_score(self, min_score: float) -> None:
         """See Front."""
@@ -92,10 +93,20 @@ class HostFront:
         return self._engine.collect(self._engine.submit(self._free[0].buffer[: self._fixed or 1]))
 
     def _take(self, count: int) -> Preprocessor:
+        if not self._free and self._made < self._engine.slots:
+            self._made += 1
+            return self._preprocessor(max(self._fixed or 1, count))
         if not self._free:
             raise EngineError(f"all {self._engine.slots} slots are taken, collect one first")
         preprocessor = self._free.popleft()
         return preprocessor if count <= len(preprocessor.buffer) else self._preprocessor(count)
+
+    def _put_back(self, preprocessor: Preprocessor) -> None:
+        """Those that the engine, with fewer slots now, would not use are let go."""
+        if self._made > self._engine.slots:
+            self._made -= 1
+        else:
+            self._free.append(preprocessor)
 
     def _preprocessor(self, batch: int) -> Preprocessor:
         return Preprocessor(self._spec, batch=batch, dtype=self._engine.input.dtype)

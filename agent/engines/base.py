@@ -5,7 +5,7 @@ What the tensors mean is the detection room's business; it tells an engine as mu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -48,6 +48,27 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds. Safe to call twice."""
+
+
+@runtime_checkable
+class PooledEngine(Engine, Protocol):
+    """An engine on the host's processors that works on several batches at a time, with one loaded graph.
+
+    ``threads``: those that one inference uses; ``workers``: inferences at a time.
+    """
+
+    threads: int
+    workers: int
+
+    def spread(self, workers: int, ahead: int = 0) -> None:
+        """Work on so many at a time from now on, and take ``ahead`` more that wait: ``slots`` is their sum. With one
+        in all, the calling thread does it. Raises EngineError while a ticket is open."""
+
+    def done(self, ticket: Any) -> bool:
+        """Whether ``collect`` would not wait."""
+
+    def when_done(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` on the worker's thread whenever a ticket that was not finished by ``submit`` is done."""
 
 
 class PixelFormat(NamedTuple):

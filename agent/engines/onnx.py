@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,17 +75,18 @@ class OnnxEngine:
             raise ValueError(f"slots must be at least 1, not {slots}")
         self.path = Path(path)
         self.optimisation: Optimisation = optimisation
-        self.slots = slots
         self._open: set[_Ticket] = set()
-        threads = threads or (cores() if slots == 1 else 1)
-        self._session = _load(self.path, device, threads, optimisation, spinning, provider_options or {})
+        self._pool: ThreadPoolExecutor | None = None
+        self._tell_done: Callable[[], None] = lambda: None
+        self.threads = threads or (cores() if slots == 1 else 1)
+        self._session = _load(self.path, device, self.threads, optimisation, spinning, provider_options or {})
+        self.spread(slots)
         self.backend = _backend(self._session)
         self.metadata: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         self.input = self._only_input()
         self.outputs = tuple(self._spec(node) for node in self._session.get_outputs())
         self.max_batch = self.input.shape[0] if self.input.shape else None
         self._output_names = [spec.name for spec in self.outputs]
-        self._pool = ThreadPoolExecutor(slots, thread_name_prefix="onnx") if slots > 1 else None
 
     @property
     def session(self) -> Any:
@@ -105,6 +106,8 @@ class OnnxEngine:
             ticket = _Ticket(outputs=self._run(batch))
         else:
             ticket = _Ticket(future=self._pool.submit(self._run, batch))
+            assert ticket.future is not None
+            ticket.future.add_done_callback(lambda _: self._tell_done())
         self._open.add(ticket)
         return ticket
 
@@ -118,12 +121,34 @@ class OnnxEngine:
         assert ticket.outputs is not None
         return ticket.outputs
 
+    def spread(self, workers: int, ahead: int = 0) -> None:
+        """See PooledEngine."""
+        if self._open:
+            raise EngineError(f"{self.path}: {len(self._open)} inference(s) are under way")
+        self._dismiss()
+        self.workers, self.slots = workers, workers + ahead
+        if self.slots > 1:
+            self._pool = ThreadPoolExecutor(workers, thread_name_prefix="onnx")
+
+    def done(self, ticket: _Ticket) -> bool:
+        """See PooledEngine."""
+        return ticket.future is None or ticket.future.done()
+
+    def when_done(self, tell: Callable[[], None]) -> None:
+        """See PooledEngine."""
+        self._tell_done = tell
+
     def close(self) -> None:
         """Wait for what runs and let the session go. Safe to call twice."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._dismiss()
         self._open.clear()
         self._session = None
+
+    def _dismiss(self) -> None:
+        """Wait for what the workers do, and let them go."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
 
     def _run(self, batch: NDArray[np.generic]) -> Outputs:
         try:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from graphs import brightness_graph, float_value, node, save
 from numpy.typing import NDArray
 
 from agent.engines import onnx
-from agent.engines.base import Engine, TensorSpec
+from agent.engines.base import Engine, PooledEngine, TensorSpec
 from agent.engines.onnx import OnnxEngine
 from agent.errors import EngineError
 
@@ -184,3 +185,28 @@ def test_without_onnx_runtime_the_error_says_how_to_get_it(tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EngineError, match=r"ONNX Runtime cannot be loaded .*pip install 'edgewarden\[cpu\]'"):
         OnnxEngine(path)
+
+
+def test_workers_change_between_batches_and_whoever_asks_is_told_when_one_is_done(graph: Path) -> None:
+    engine = OnnxEngine(graph, threads=1)
+    told = threading.Event()
+    engine.when_done(told.set)
+    assert isinstance(engine, PooledEngine)
+    batch = np.zeros([side or 1 for side in engine.input.shape], np.float32)
+    alone = engine.submit(batch)
+    assert engine.done(alone)
+    with pytest.raises(EngineError, match="1 inference"):
+        engine.spread(2)
+    whole = engine.collect(alone)
+    assert not told.is_set(), "it was done before submit returned"
+    engine.spread(2, ahead=1)
+    assert (engine.workers, engine.slots, engine.threads) == (2, 3, 1)
+    tickets = [engine.submit(batch) for _ in range(3)]
+    assert told.wait(10)
+    for ticket in tickets:
+        for name, array in engine.collect(ticket).items():
+            np.testing.assert_array_equal(array, whole[name])
+        assert engine.done(ticket)
+    engine.spread(1)
+    assert engine.done(engine.submit(batch))
+    engine.close()
