@@ -547,7 +547,7 @@ def build_upgrade(config: Config, engines: EngineSet, decoders: Mapping[str, typ
     tensorrt = wanted_tensorrt(config.model, engines)
     if tensorrt is None:
         return None
-    package = find_package(config.model.path)
+    package = engines.package or find_package(config.model.path)
     named = {rung.precision for rung in config.governor.ladder} or ({config.model.precision} - {"auto"})
     judgements = [one for name, one in accurate(package).items() if not named or name in named]
     if config.model.precision != "auto":  # as for ONNX Runtime: who names one has decided
@@ -586,7 +586,7 @@ def build_executor(
     config: Config, engines: EngineSet, decoders: Mapping[str, type[Decoder]], lanes: Sequence[Lane]
 ) -> Executor:
     """Who decides how many threads and frames at a time the engines use, and has it so from the first frame on."""
-    model, package = config.model, find_package(config.model.path)
+    model, package = config.model, engines.package or find_package(config.model.path)
     variants: dict[str, Variant] = {variant.precision: variant for variant in package.variant}
 
     def load(precision: str, threads: int) -> Detector:
@@ -658,6 +658,8 @@ def build_source(camera: CameraConfig, factories: Mapping[str, Callable[[str], S
         controls={str(name): value for name, value in camera.controls.items()},
         sensor_mode=camera.sensor_mode,
         hardware_decode=camera.hardware_decode,
+        # At its own pace one thread is enough, and holds the fewest pictures.
+        decode_threads=1 if camera.realtime else None,
     )
     return open_source(camera.source, options=options, factories=factories)
 

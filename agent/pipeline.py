@@ -174,6 +174,7 @@ class Pipeline:
         chosen = [lane for lane in self.lanes if camera is None or lane.name == camera]
         for lane in chosen:
             lane.paused = paused
+            lane.capture.spare(math.inf if paused else -math.inf)
         self._wake.set()
         return [lane.name for lane in chosen]
 
@@ -281,6 +282,7 @@ class Pipeline:
         if decision is None:
             return
         self._rate = decision.rate
+        self._spare(-math.inf)
         if decision.precision != self._detector.precision:
             try:
                 self._detector.use(decision.precision)
@@ -301,6 +303,7 @@ class Pipeline:
             if self._rate is not None:
                 # From the moment it was due, so that the mean is the rate; a pause is not made up for.
                 self._due = max(self._due, self._clock() - 1.0 / self._rate) + 1.0 / self._rate
+                self._spare(self._due)
             lane, frame = chosen
             self.progress.begin(f"inference of camera {lane.name}")
             self._account(len(self._open) + 1)
@@ -311,6 +314,11 @@ class Pipeline:
                 return
             self._open.append((lane, frame, started))
             self._submitted += 1
+
+    def _spare(self, until: float) -> None:
+        """Have no camera fetch what will not be looked at."""
+        for lane in self.lanes:
+            lane.capture.spare(until)
 
     def _choose(self) -> tuple[Lane, Frame] | None:
         """The next frame by weighted fair queueing: who has had least for his priority, of those who have one."""

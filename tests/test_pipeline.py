@@ -13,7 +13,7 @@ import pytest
 from waiting import wait_until
 
 from agent.config import CameraConfig
-from agent.data import Detections, Event, Frame, Track
+from agent.data import Decision, Detections, Event, Frame, Track
 from agent.errors import AgentError, EngineError
 from agent.pipeline import Lane, Pipeline
 from agent.testing import make_detections
@@ -37,6 +37,7 @@ class FakeCapture:
         self.taken = 0
         self.failure = None
         self.source = self
+        self.spared: list[float] = []
 
     @property
     def ended(self) -> bool:
@@ -48,6 +49,9 @@ class FakeCapture:
         captured = self.clock() if self.waiting is None else self.waiting.popleft()
         self.taken += 1
         return Frame(self.name, self.taken - 1, np.zeros((4, 4, 3), np.uint8), captured, captured)
+
+    def spare(self, until: float) -> None:
+        self.spared.append(until)
 
     def media_time(self, frame: Frame) -> float:
         return frame.captured_mono
@@ -67,6 +71,7 @@ class FakeDetector:
         self.most_open = self._open = 0
         self.workers = 1
         self.is_ready = True
+        self.precision = "fp32"
         self.on_collect: Callable[[], None] = lambda: None
         self.loading = 0.0
 
@@ -387,3 +392,28 @@ def test_an_engine_is_as_busy_as_its_workers_are() -> None:
         began = clock.now
         loop.run()
         assert loop.counts.busy_seconds == pytest.approx(share * (clock.now - began))
+
+
+def test_cameras_are_told_until_when_the_rate_lets_no_frame_be_taken() -> None:
+    clock = Clock()
+    capture = FakeCapture("a", clock)
+    watched = lane("a", capture)
+    loop, _ = pipeline(clock, [watched], FakeDetector(clock, seconds=0.1), max_frames=3)
+    loop.aim(Decision(rung=0, precision="fp32", rate=5.0, reason=""))
+    began = clock.now
+    runner = threading.Thread(target=loop.run)
+    runner.start()
+    deadline = threading.Event()
+    while runner.is_alive():
+        clock.now += 0.05
+        loop._wake.set()
+        deadline.wait(0.001)
+    runner.join(10)
+    lifted, *dues = capture.spared
+    assert lifted == -np.inf
+    assert len(dues) == 3
+    assert dues[-1] >= began + 0.4
+    loop.pause("a", True)
+    assert capture.spared[-1] == np.inf
+    loop.pause("a", False)
+    assert capture.spared[-1] == -np.inf

@@ -43,9 +43,10 @@ class Source(Protocol):
 
 @runtime_checkable
 class TwoStepSource(Source, Protocol):
-    """A source that can wait for a picture without fetching it; optional, and only live sources profit.
+    """A source that can wait for a picture without fetching it; optional.
 
-    Its pictures are stamped closer to their capture, and those beyond the configured rate are never converted.
+    Its pictures are stamped closer to their capture, and those that nobody would look at, for the configured rate or
+    the governor's, are never converted. A recording has a ``position`` too: seconds, of the picture that was grabbed.
     """
 
     def grab(self) -> bool:

@@ -19,7 +19,7 @@ from agent.sources.backoff import Backoff
 from agent.sources.base import Picture, Source, TwoStepSource
 from agent.sources.camera_state import CameraStatus as CameraStatus
 from agent.sources.camera_state import CameraWatch, Complaints
-from agent.sources.pacing import Pacer, RateLimit
+from agent.sources.pacing import Pacer, RateLimit, Sparing
 from agent.sources.picture_state import PictureWatch
 from agent.sources.pixels import checked, read_only, turned
 from agent.sources.slot import NewestFrame
@@ -67,6 +67,7 @@ class Capture:
         self._wall = wall
         self._limit = RateLimit(fps) if fps is not None and not self._every_frame else None
         self._pacer = None if source.live or self._every_frame else Pacer()
+        self._sparing = Sparing()
         self._backoff = Backoff(rng or random.Random())
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -119,8 +120,13 @@ class Capture:
             self._changed.notify_all()
             return frame
 
+    def spare(self, until: float) -> None:
+        """No frame will be taken before that moment, by ``clock``: of those that come earlier only the last ones, and
+        one a second, are fetched from the source; the others count as dropped. Holds until it is called again."""
+        self._sparing.until = until
+
     def latest(self) -> Frame | None:
-        """The newest picture, taken or not, also of a frozen or black camera; None before the first."""
+        """The newest picture, taken or not, also of a frozen or black camera; None before the first. See ``spare``."""
         with self._changed:
             return self._slot.latest
 
@@ -227,6 +233,9 @@ class Capture:
                 self._watch.alive(mono)
             return True
         if source is not None:
+            if self._sparing.skips(mono):
+                self._pass_by(mono)
+                return True
             picture = source.retrieve()
         if picture is None:
             with self._changed:
@@ -237,6 +246,8 @@ class Capture:
 
     def _next_of_recording(self) -> bool:
         """Read the next picture of a recording, wait until it is due, hand it over. False at the end."""
+        if self._pacer is not None and self._two_step is not None:
+            return self._next_in_two_steps(self._two_step, self._pacer)
         picture = self.source.read()
         if picture is None:
             return False
@@ -245,6 +256,29 @@ class Capture:
             if self._limit is not None and not self._limit.admit(position):
                 return True
             self._stop.wait(self._pacer.delay(position, self._clock()))
+        return self._hand_over(picture)
+
+    def _next_in_two_steps(self, source: TwoStepSource, pacer: Pacer) -> bool:
+        """The same of a recording in its own time, without fetching pictures that nobody will look at."""
+        if not source.grab():
+            return False
+        position = float(getattr(source, "position", 0.0))
+        if self._limit is not None and not self._limit.admit(position):
+            return True
+        now = self._clock()
+        delay = pacer.delay(position, now)
+        if self._sparing.skips(now + delay):
+            self._stop.wait(delay)
+            self._pass_by(self._clock())
+            return True
+        picture = source.retrieve()
+        if picture is None:
+            return True
+        self._stop.wait(max(0.0, delay - (self._clock() - now)))
+        return self._hand_over(picture)
+
+    def _hand_over(self, picture: Picture) -> bool:
+        """Of a recording, stamped with this moment."""
         mono, at = self._clock(), self._wall()
         if self._every_frame:
             with self._changed:
@@ -267,6 +301,12 @@ class Capture:
                 self._slot.withhold(frame)
         self._tell(mono)
         self._on_frame()
+
+    def _pass_by(self, mono: float) -> None:
+        with self._changed:
+            self._slot.pass_by()
+            self._watch.alive(mono)
+            self._times.append(mono)
 
     def _remember(self, frame: Frame, position: float | None) -> None:
         if not self._every_frame or position is None:

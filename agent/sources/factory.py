@@ -24,6 +24,7 @@ class SourceOptions:
     ``username``, ``password``: of a stream. ``fps``: pictures a second, of a folder of images, and what a local camera
     is asked for. ``stall_after``: seconds after which a stream that sends nothing is given up. ``size``, ``format``,
     ``controls``, ``sensor_mode``: of a local camera. ``hardware_decode``: let the video decoder of the board work.
+    ``decode_threads``: of a video file, by default FFmpeg's choice.
     """
 
     username: str | None = None
@@ -35,6 +36,7 @@ class SourceOptions:
     controls: Mapping[str, float] = field(default_factory=dict)
     sensor_mode: int | None = None
     hardware_decode: bool = True
+    decode_threads: int | None = None
 
     def __repr__(self) -> str:
         """Without the secrets, so that it may be logged."""
@@ -119,4 +121,4 @@ def _file(path: Path, options: SourceOptions) -> Source:
         return ImageFile(path)
     from agent.sources.video import VideoFile
 
-    return VideoFile(path)
+    return VideoFile(path, threads=options.decode_threads, hardware_decode=options.hardware_decode)

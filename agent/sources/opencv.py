@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from agent.sources.pool import PixelPool
 
+DECODERS = {0: "in software", 2: "by VAAPI", 3: "by Media SDK"}
 QUIET = {"OPENCV_LOG_LEVEL": "SILENT", "OPENCV_FFMPEG_LOGLEVEL": "-8"}
 
 
@@ -59,6 +60,21 @@ def ffmpeg_or_any() -> int:
     return cv2.CAP_FFMPEG if cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG) else cv2.CAP_ANY
 
 
+def hardware() -> list[int]:
+    """The parameters with which FFmpeg uses a video decoder of the board, where it finds one."""
+    import cv2
+
+    return [cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_ANY]
+
+
+def decode_threads(count: int) -> list[int]:
+    """The parameters with which FFmpeg decodes on so many threads; none where this OpenCV cannot say so."""
+    import cv2
+
+    number = getattr(cv2, "CAP_PROP_N_THREADS", None)
+    return [] if number is None else [number, count]
+
+
 class OpenCvSource:
     """The part of a source that waits for pictures and fetches them; a subclass opens the device."""
 
@@ -81,6 +97,13 @@ class OpenCvSource:
     def property(self, number: int) -> float:
         """A ``cv2.CAP_PROP_…`` of the open device, 0 where it has none."""
         return self._device.get(number) if self._device is not None else 0.0
+
+    def decoder(self) -> str:
+        """What decodes, in words, of a device that was opened with ``hardware()``."""
+        import cv2
+
+        used = int(self.property(cv2.CAP_PROP_HW_ACCELERATION))
+        return DECODERS.get(used, f"by hardware ({used})")
 
     def grab(self) -> bool:
         """Wait for the next picture; False when there is none."""

@@ -6,6 +6,8 @@ import math
 
 LOST_PACE = 5.0
 TOLERANCE = 0.1
+SPARE_MARGIN = 1.25
+"""A picture goes by only if the next one, so many intervals later, is still in time."""
 
 
 class Pacer:
@@ -48,6 +50,33 @@ class RateLimit:
         # The schedule goes on from where it was due, so that the rate holds though pictures come a little late.
         self._due = max(self._due, at - self._interval) + self._interval
         return True
+
+
+class Sparing:
+    """Which pictures nobody will look at, since a newer one comes before the next is asked for: those need not be
+    fetched. One a second is, so that the camera's state and its latest picture stay known.
+
+    ``until``: the moment before which no picture is taken; another thread may set it at any time.
+    """
+
+    def __init__(self) -> None:
+        self.until = -math.inf
+        self._last: float | None = None
+        self._interval = math.inf
+        self._kept = -math.inf
+
+    def skips(self, at: float) -> bool:
+        """Whether the picture that came at ``at`` may go by; asked for each one."""
+        if self._last is not None:
+            gap = at - self._last
+            # Cameras that stutter are taken at their slowest.
+            self._interval = gap if math.isinf(self._interval) else max(gap, 0.9 * self._interval + 0.1 * gap)
+        self._last = at
+        in_time = math.isfinite(self._interval) and at + SPARE_MARGIN * self._interval <= self.until
+        if in_time and at - self._kept < 1.0:
+            return True
+        self._kept = at
+        return False
 
 
 class Positions:

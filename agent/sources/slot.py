@@ -24,6 +24,11 @@ class NewestFrame:
         self.captured += 1
         self.pending = self.latest = frame
 
+    def pass_by(self) -> None:
+        """One that was not even fetched: it counts as dropped. What is pending stays."""
+        self.captured += 1
+        self.dropped += 1
+
     def withhold(self, frame: Frame) -> None:
         """A frame to be seen as the latest, but not to be taken: it counts as dropped, and so does what is pending."""
         self.offer(frame)

@@ -8,7 +8,7 @@ import time
 
 from agent.errors import SourceError
 from agent.sources.address import redact, with_credentials
-from agent.sources.opencv import OpenCvSource, ffmpeg_or_any, silence
+from agent.sources.opencv import OpenCvSource, decode_threads, ffmpeg_or_any, hardware, silence
 from agent.sources.probe import diagnose
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,6 @@ LOW_LATENCY = "rtsp_transport;tcp|max_delay;500000|analyzeduration;1000000"
 """TCP, since a lost packet of UDP is a torn picture; half a second at most to sort packets; the stream is looked
 into for a second, not for five. Microseconds. OpenCV takes these from the environment alone, where files see them too:
 ``nobuffer`` and ``low_delay`` would lose pictures there, and gain nothing measurable here."""
-DECODERS = {0: "in software", 2: "by VAAPI", 3: "by Media SDK"}
 BACKLOG_AT_MOST = 100
 AT_ONCE = 0.003
 
@@ -59,13 +58,9 @@ class StreamCamera(OpenCvSource):
 
     def _connect(self) -> bool:
         """With the board's video decoder where there is one, else without."""
-        import cv2
-
-        hardware = [cv2.CAP_PROP_HW_ACCELERATION, cv2.VIDEO_ACCELERATION_ANY] if self._hardware else []
         backend, parameters = ffmpeg_or_any(), self._parameters()
-        if hardware and parameters and self.connect(self._url, backend, parameters + hardware):
-            used = int(self.property(cv2.CAP_PROP_HW_ACCELERATION))
-            log.info("%s: decoded %s", self.shown, DECODERS.get(used, f"by hardware ({used})"))
+        if self._hardware and parameters and self.connect(self._url, backend, parameters + hardware()):
+            log.info("%s: decoded %s", self.shown, self.decoder())
             return True
         return self.connect(self._url, backend, parameters)
 
@@ -78,8 +73,7 @@ class StreamCamera(OpenCvSource):
         names = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC)
         timeouts = [value for name in names for value in (name, self._milliseconds)]
         # FFmpeg decodes a picture on each of its threads, so each further thread is one more picture of delay.
-        threads = getattr(cv2, "CAP_PROP_N_THREADS", None)
-        return timeouts if threads is None else [*timeouts, threads, 1]
+        return [*timeouts, *decode_threads(1)]
 
     def grab(self) -> bool:
         """Wait for the next picture. Raises SourceError when the stream ends or stalls."""

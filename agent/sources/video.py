@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from agent.errors import MissingSourceError, SourceError
 from agent.sources.base import Picture
 from agent.sources.container import Layout, ended_early, examine
-from agent.sources.opencv import OpenCvSource, ffmpeg_or_any, silence
+from agent.sources.opencv import DECODERS, OpenCvSource, decode_threads, ffmpeg_or_any, hardware, silence
 from agent.sources.pacing import Positions
+
+log = logging.getLogger(__name__)
 
 
 class VideoFile(OpenCvSource):
     """A recording. ``skipped`` names the pictures that could not be decoded; ``promised`` is the container's count.
+
+    ``threads``: of FFmpeg's decoder, by default its choice; each holds pictures of its own. ``hardware_decode``: use
+    the board's video decoder where FFmpeg finds one; where that gives no picture the file is decoded in software.
 
     ``open`` raises MissingSourceError when there is no such file and SourceError when it is no video. After the last
     picture of a file that is cut short or damaged, ``read`` raises SourceError with both counts.
@@ -20,9 +26,11 @@ class VideoFile(OpenCvSource):
 
     live = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, threads: int | None = None, hardware_decode: bool = False) -> None:
         super().__init__()
         self.path = path
+        self._threads = threads
+        self._hardware = hardware_decode
         self.promised = 0
         self.fps = 0.0
         self.delivered = 0
@@ -37,8 +45,7 @@ class VideoFile(OpenCvSource):
         import cv2
 
         self._layout = self._examine()
-        # An absolute path: FFmpeg would take "cam:1.mp4" for a protocol called cam.
-        if not self.connect(str(self.path.absolute()), ffmpeg_or_any()):
+        if not self._connect():
             self.close()
             raise SourceError(f"{self.path}: {self._why_not()}")
         self.fps = self.property(cv2.CAP_PROP_FPS)
@@ -46,6 +53,31 @@ class VideoFile(OpenCvSource):
         self.delivered = 0
         self.skipped.clear()
         self._positions = Positions(self.fps)
+
+    def _connect(self) -> bool:
+        """As asked for, or without what this OpenCV does not know."""
+        import cv2
+
+        # An absolute path: FFmpeg would take "cam:1.mp4" for a protocol called cam.
+        address, backend = str(self.path.absolute()), ffmpeg_or_any()
+        if backend == cv2.CAP_ANY:  # an unknown parameter fails the open
+            return self.connect(address, backend)
+        threads = decode_threads(self._threads) if self._threads else []
+        if self._hardware and self.connect(address, backend, threads + hardware()):
+            if self.decoder() != DECODERS[0]:
+                log.info("%s: decoded %s", self.path, self.decoder())
+            return True
+        return self.connect(address, backend, threads) or self.connect(address, backend)
+
+    def _grabs(self) -> bool:
+        """Go to the next picture; a hardware decoder that does not even give the first is done without."""
+        if super().grab():
+            return True
+        if self.delivered or not self._hardware or self.decoder() == DECODERS[0]:
+            return False
+        log.warning("%s: decoded %s gives no picture, so in software", self.path, self.decoder())
+        self._hardware = False
+        return self._connect() and super().grab()
 
     def _examine(self) -> Layout:
         try:
@@ -63,11 +95,16 @@ class VideoFile(OpenCvSource):
             return "truncated or never finished: its index (the moov box) is missing; copy or record it again"
         return "not a video that OpenCV can read"
 
+    @property
+    def position(self) -> float:
+        """Of the picture that was grabbed, in seconds."""
+        return self._position
+
     def grab(self) -> bool:
         """Go to the next picture; False at the end. Raises SourceError when that came too early."""
         import cv2
 
-        if not super().grab():
+        if not self._grabs():
             self._check_the_end()
             return False
         self.delivered += 1

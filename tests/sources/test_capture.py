@@ -181,6 +181,54 @@ def test_frames_beyond_the_configured_rate_are_neither_offered_nor_fetched(begin
     assert camera.retrieved == status.captured
 
 
+def test_what_nobody_will_look_at_is_not_fetched_but_counted_and_the_camera_is_up(begin: Begin) -> None:
+    clock = Clock()
+    camera = GrabbingCamera()
+    capture = begin(camera, clock=clock)
+
+    def pass_time() -> None:
+        clock.now += 1 / 30
+
+    def show(count: int) -> None:
+        for index in range(count):
+            camera.show(noise(index))
+            camera.script.put(pass_time)
+        wait_until(camera.script.empty)
+        wait_until(lambda: capture.status().captured >= count)
+
+    show(3)
+    capture.spare(clock.now + 0.9)
+    show(24)
+    wait_until(lambda: capture.status().captured == 27)
+    assert camera.retrieved <= 5
+    capture.spare(clock.now + 0.1)
+    show(6)
+    wait_until(lambda: capture.status().captured == 33)
+    frame = capture.take()
+    assert frame is not None
+    assert frame.seq == 32, "the newest one when it is asked for"
+    status = capture.status()
+    assert (status.state, status.captured, status.dropped) == ("up", 33, 32)
+
+
+def test_a_recording_in_its_own_time_is_decoded_only_as_far_as_somebody_looks(begin: Begin, material: Path) -> None:
+    video = VideoFile(material / "video" / "intel_asl_book.mkv")
+    fetched: list[bool] = []
+    whole = video.retrieve
+
+    def retrieve() -> Picture | None:
+        fetched.append(True)
+        return whole()
+
+    video.retrieve = retrieve  # type: ignore[method-assign]
+    capture = begin(video)
+    capture.spare(1e12)
+    wait_until(lambda: capture.take() is None and capture.status().captured == 109, 60)
+    status = capture.status()
+    assert (status.captured, status.dropped) >= (109, 100)
+    assert len(fetched) <= 8
+
+
 def test_the_rate_of_a_camera_is_measured(begin: Begin) -> None:
     clock = Clock()
     camera = FakeCamera()

@@ -15,9 +15,9 @@ def frame(seq: int) -> Frame:
     return Frame("door", seq, np.zeros((1, 1, 3), np.uint8), 0.0, 0.0)
 
 
-@given(st.lists(st.sampled_from(["offer", "take", "withhold", "withdraw"])))
+@given(st.lists(st.sampled_from(["offer", "take", "withhold", "withdraw", "pass"])))
 def test_what_was_captured_was_taken_or_dropped_or_is_pending(actions: list[str]) -> None:
-    slot, last_taken = NewestFrame(), -1
+    slot, last_taken, newest_seq = NewestFrame(), -1, -1
     for action in actions:
         newest = slot.captured
         if action == "offer":
@@ -29,12 +29,16 @@ def test_what_was_captured_was_taken_or_dropped_or_is_pending(actions: list[str]
             assert slot.pending is None
         elif action == "withdraw":
             slot.withdraw()
+        elif action == "pass":
+            slot.pass_by()
         elif (taken := slot.take()) is not None:
             assert taken.seq > last_taken
-            assert taken.seq == slot.captured - 1
+            assert taken.seq == newest_seq
             last_taken = taken.seq
         assert slot.captured == slot.taken + slot.dropped + (slot.pending is not None)
-        assert (slot.latest.seq if slot.latest else -1) == slot.captured - 1
+        if action in ("offer", "withhold"):
+            newest_seq = newest
+        assert (slot.latest.seq if slot.latest else -1) == newest_seq
 
 
 def test_a_camera_is_starting_then_up_then_down_when_nothing_comes() -> None:

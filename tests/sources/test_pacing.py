@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.sources.pacing import Pacer, Positions, RateLimit
+from agent.sources.pacing import Pacer, Positions, RateLimit, Sparing
 
 steps = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=60)
 
@@ -89,3 +89,30 @@ def test_positions_always_go_forward(fps: float, reported: list[float]) -> None:
     positions = Positions(fps)
     found = [positions.next(at) for at in reported if not math.isfinite(at) or abs(at) < 1e9]
     assert all(later > earlier for earlier, later in itertools.pairwise(found))
+
+
+@given(st.floats(5, 120), st.floats(0.3, 10), st.floats(0, 0.2))
+def test_what_goes_by_is_not_missed_when_the_next_picture_is_asked_for(fps: float, rate: float, jitter: float) -> None:
+    sparing, due, fetched, newest, ages = Sparing(), -math.inf, 0, -math.inf, []
+    count = int(20 * fps)
+    for index in range(count):
+        now = (index + jitter * math.sin(index * 7.3)) / fps
+        while due <= now:
+            if newest > due - 1.0 and math.isfinite(due):
+                ages.append(due - newest)
+            due = max(due, now - 1 / rate) + 1 / rate
+            sparing.until = due
+        if not sparing.skips(now):
+            fetched, newest = fetched + 1, now
+    assert not ages or max(ages[2:], default=0.0) <= 2.8 * (1 + 2 * jitter) / fps, "as young as the camera gives them"
+    assert fetched <= min(count, 20 * rate * 4 + 25)
+
+
+def test_without_a_word_nothing_goes_by_and_with_it_one_a_second_is_fetched_all_the_same() -> None:
+    sparing = Sparing()
+    assert not any(sparing.skips(index / 30) for index in range(90))
+    sparing.until = math.inf
+    fetched = [index for index in range(90, 240) if not sparing.skips(index / 30)]
+    assert len(fetched) == 5
+    sparing.until = -math.inf
+    assert not sparing.skips(8.0)

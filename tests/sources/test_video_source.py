@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mjpeg_server import number_of
 from agent.errors import MissingSourceError, SourceError
 from agent.sources.base import Picture, Source
 from agent.sources.container import Layout, ended_early, examine
+from agent.sources.opencv import OpenCvSource
 from agent.sources.video import VideoFile
 
 
@@ -179,3 +181,43 @@ def test_a_cut_file_may_lack_nothing_but_its_tail() -> None:
     assert ended_early(exact, 100, 99, 0.99)
     assert ended_early(exact, 0, 99, 1.0)
     assert not ended_early(Layout(), 0, 99, 1.0)
+
+
+def test_a_hardware_decoder_that_gives_no_picture_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened: list[list[int]] = []
+    connect, grab = OpenCvSource.connect, OpenCvSource.grab
+
+    def remember(self: OpenCvSource, target: str, backend: int, parameters: Sequence[int] = ()) -> bool:
+        opened.append(list(parameters))
+        return connect(self, target, backend, [])
+
+    def stuck(self: OpenCvSource) -> bool:
+        return len(opened) > 1 and grab(self)
+
+    monkeypatch.setattr(OpenCvSource, "connect", remember)
+    monkeypatch.setattr(OpenCvSource, "grab", stuck)
+    monkeypatch.setattr(OpenCvSource, "decoder", lambda _self: "by VAAPI")
+    path = write_clip(tmp_path / "clip.avi", 5)
+    video = VideoFile(path, threads=1, hardware_decode=True)
+    video.open()
+    pictures = 0
+    while video.read() is not None:
+        pictures += 1
+    video.close()
+    assert pictures == 5
+    assert [len(parameters) for parameters in opened] == [4, 2]
+    assert f"{path}: decoded by VAAPI gives no picture, so in software" in caplog.text
+
+
+def test_a_file_is_decoded_on_as_many_threads_as_asked(material: Path) -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    before = threads()
+    video = VideoFile(material / "video" / "car-detection.mp4", threads=1)
+    video.open()
+    assert video.read() is not None
+    assert threads() == before
+    video.close()
