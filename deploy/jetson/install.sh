@@ -90,11 +90,11 @@ install_venv() {
     run python3 -m venv ${options[@]+"${options[@]}"} "$PREFIX"
     if [ "$KIND" = jetson ]; then
         # JetPack's cv2 is built against numpy 1; with numpy 2 its import fails.
-        run "$PREFIX/bin/pip" install --upgrade "$HERE[$extra]" "numpy<2"
+        run "$PREFIX/bin/pip" install --upgrade "${HERE}[$extra]" "numpy<2"
         run "$PREFIX/bin/python" -c 'import cv2, tensorrt, sys; sys.exit(any(m.__file__.startswith(sys.prefix) for m in (cv2, tensorrt)))' ||
             refuse "cv2 or tensorrt is missing, or a wheel in $PREFIX shadows the system's: pip uninstall that wheel"
     else
-        run "$PREFIX/bin/pip" install --upgrade "$HERE[$extra]"
+        run "$PREFIX/bin/pip" install --upgrade "${HERE}[$extra]"
     fi
 }
 

