@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test test-system check bench soak debian clean
+.PHONY: demo test test-system check bench soak deb debian clean
 
 demo: $(VENV)/.demo  ## the main job on what ships: no camera, no GPU
 	$(BIN)/edgewarden demo
@@ -28,6 +28,11 @@ bench: $(VENV)/.dev  ## engine floor and whole pipeline, side by side
 
 soak: $(VENV)/.dev debian  ## ten minutes of a broker and a network that fail, paho alone beside it
 	$(BIN)/python benchmarks/mqtt_storm.py
+
+deb: $(VENV)/.dev  ## Debian packages in dist/: for this machine's Python, and for Jetsons with JetPack 6 and 7
+	$(BIN)/python deploy/debian/build.py --arch amd64
+	$(BIN)/python deploy/debian/build.py --arch arm64 --python 3.10
+	$(BIN)/python deploy/debian/build.py --arch arm64 --python 3.12
 
 # What the tests talk to, from the distribution: a broker, FFmpeg, an RTSP server, an OpenCV with GStreamer, packet loss.
 DEBIAN := systemd mosquitto mosquitto-clients ffmpeg nftables iproute2 python3-opencv python3-gi gir1.2-gst-rtsp-server-1.0 \
