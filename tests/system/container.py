@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -21,8 +22,10 @@ from waiting import wait_until
 REPOSITORY = Path(__file__).resolve().parents[2]
 SUITE = "bookworm"
 PACKAGES = "systemd,systemd-sysv,dbus,procps,python3,python3-venv"
+PYTHON = "3.11"  # that of the suite
 VENV = "/opt/edgewarden"
-SHIPPED = ("agent", "plugins", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+WHEELS = "/opt/wheels"
+SHIPPED = ("agent", "plugins", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "systemd", "deploy")
 PROGRAMS = {"systemd-nspawn": "systemd-container", "debootstrap": "debootstrap", "nsenter": "util-linux"}
 
 
@@ -65,13 +68,24 @@ def prepare(root: Path, say: Callable[[str], None]) -> None:
         copy = shutil.copytree if path.is_dir() else shutil.copyfile
         copy(path, source / name)
     pip = [f"{VENV}/bin/python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    if not mark.exists() or mark.read_text() != wanted:
-        say(f"an environment in {VENV} (once)")
+    if not mark.exists() or mark.read_text() != wanted or not (root / WHEELS[1:]).exists():
+        say(f"an environment in {VENV}, and wheels in {WHEELS} (once)")
         _in(root, "python3", "-m", "venv", VENV)
         _in(root, *pip, "/opt/source")
+        _keep_wheels(root)
         mark.write_text(wanted)
     else:
         _in(root, *pip, "--no-deps", "--force-reinstall", "/opt/source")
+
+
+def _keep_wheels(root: Path) -> None:
+    """The wheels of what is in the environment, and of what builds ours: deployment.py installs without a network."""
+    site = root / VENV[1:] / "lib" / f"python{PYTHON}" / "site-packages"
+    found = [(one.metadata["Name"], one.version) for one in importlib.metadata.distributions(path=[str(site)])]
+    wanted = [f"{name}=={version}" for name, version in found if name not in ("edgewarden", "pip", "setuptools")]
+    shutil.rmtree(root / WHEELS[1:], ignore_errors=True)
+    pip = (f"{VENV}/bin/python", "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps")
+    _in(root, *pip, "--dest", WHEELS, *wanted, "setuptools>=70.1", "wheel")
 
 
 def _in(root: Path, *words: str) -> None:
@@ -120,6 +134,10 @@ class Container:
     def write(self, path: str, content: str, mode: str = "0644") -> None:
         """A file in it."""
         self.run("install", "-D", "-m", mode, "/dev/stdin", path, text=content)
+
+    def copy(self, file: Path, path: str) -> None:
+        """A file of this machine's, into it."""
+        shutil.copyfile(file, f"/proc/{self._leader}/root{path}")
 
     def show(self, unit: str, *properties: str) -> dict[str, str]:
         """What systemd knows of a unit."""

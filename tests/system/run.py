@@ -15,7 +15,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
-from container import NoContainerError, booted, default_root, prepare, why_not  # noqa: E402 - its folder is added above
+from container import WHEELS, NoContainerError, booted, default_root, prepare, why_not  # noqa: E402 - added above
+from deployment import DEPLOYMENT  # noqa: E402
 from scenes import SCENES, UNIT, Stage  # noqa: E402
 
 
@@ -30,7 +31,7 @@ def main() -> int:
             raise NoContainerError(reason)
         prepare(arguments.root, print)
         with tempfile.TemporaryDirectory() as name, booted(arguments.root, Path(name) / "console") as container:
-            stage = Stage(container, Path(name))
+            stage = Stage(container, Path(name), arguments.root / WHEELS[1:])
             try:
                 stage.install()
                 return _play(stage, arguments.only)
@@ -43,7 +44,7 @@ def main() -> int:
 
 def _play(stage: Stage, only: list[str] | None) -> int:
     failed = []
-    for number, scene in enumerate(SCENES):
+    for number, scene in enumerate((*SCENES, *DEPLOYMENT)):
         if only and number and scene.__name__ not in only:
             continue
         began = time.monotonic()

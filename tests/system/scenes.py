@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from broker import Mosquitto, Subscriber, free_port
-from container import REPOSITORY, VENV, Container
+from container import PYTHON, REPOSITORY, VENV, Container
 from waiting import wait_until
 
 UNIT = "edgewarden.service"
 NODE = "edgewarden/node"
 PASSWORD = "geheim-im-Container"
-SITE = f"{VENV}/lib/python3.11/site-packages"
+SITE = f"{VENV}/lib/python{PYTHON}/site-packages"
 WATCHDOG = 6.0
 STOP_TIMEOUT = 45.0
 
@@ -55,8 +55,10 @@ LoadCredential=mqtt.password:/etc/edgewarden/credentials/mqtt.password
 class Stage:
     """The container, the broker of this machine, and somebody who listens to it."""
 
-    def __init__(self, container: Container, folder: Path) -> None:
+    def __init__(self, container: Container, folder: Path, wheels: Path) -> None:
         self.container = container
+        self.folder = folder
+        self.wheels = wheels
         self.broker = Mosquitto(folder / "broker", passwords={"edge": PASSWORD}).start()
         self.subscriber = self._listen()
         self._nobody = free_port()
