@@ -243,6 +243,31 @@ def test_a_wheel_that_is_not_there_is_named(build: ModuleType, tmp_path: Path) -
         build.build(build.Target("amd64", "3.11"), tmp_path, where)
 
 
+@pytest.mark.parametrize("arch", ["amd64", "arm64"])
+def test_its_environment_works_and_sees_the_systems_opencv_on_arm64_alone(
+    build: ModuleType, tmp_path: Path, arch: str
+) -> None:
+    system = Path("/usr/bin/python3")
+    ask = "import sys; print('%d.%d' % sys.version_info[:2]); import cv2; print(cv2.__file__)"
+    done = subprocess.run([system, "-c", ask], capture_output=True, text=True, check=False)
+    if done.returncode or "dist-packages" not in done.stdout:
+        pytest.skip("no OpenCV of the system's, as JetPack has it (apt-get install python3-opencv)")
+    python = done.stdout.split()[0]
+    build.lay_out_environment(tmp_path, build.Target(arch, python))
+    site = tmp_path / "opt/edgewarden/lib" / f"python{python}" / "site-packages"
+    site.mkdir(parents=True)
+    (site / "numpy.py").write_text("")
+    asked = "import sys, numpy; from importlib.util import find_spec; cv2 = find_spec('cv2')\n"
+    asked += "print(sys.prefix, numpy.__file__, cv2.origin if cv2 else 0)"
+    inside = tmp_path / "opt/edgewarden/bin/python3"
+    prefix, numpy, cv2 = subprocess.run(
+        [inside, "-c", asked], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert prefix == str(tmp_path / "opt/edgewarden")
+    assert numpy == str(site / "numpy.py"), "its own come first"
+    assert cv2 == (done.stdout.split()[1] if arch == "arm64" else "0")
+
+
 def test_versions_are_in_debians_order(build: ModuleType) -> None:
     target = build.Target("amd64", "3.11")
     versions = [build.debian_version(version, target) for version in ("1.0.dev3", "1.0rc1", "1.0", "1.0.1")]
