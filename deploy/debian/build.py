@@ -113,7 +113,7 @@ def build(target: Target, out: Path, wheels: Path | None = None, version: str | 
         install_wheels(target, source, site, wheels)
         check(target, site)
         lay_out_environment(root, target)
-        lay_out_system(root)
+        lay_out_system(root, target)
         package = out / f"edgewarden_{debian_version(version, target)}_{target.arch}.deb"
         write_control(root, target, debian_version(version, target))
         out.mkdir(parents=True, exist_ok=True)
@@ -232,24 +232,24 @@ def lay_out_environment(root: Path, target: Target) -> None:
     )
 
 
-def lay_out_system(root: Path) -> None:
-    """The unit, the user, the folders, a sample configuration, the command, the papers."""
-    systemd = REPOSITORY / "systemd"
-    places = {
-        "systemd/edgewarden.service": "usr/lib/systemd/system/edgewarden.service",
-        "systemd/sysusers.d/edgewarden.conf": "usr/lib/sysusers.d/edgewarden.conf",
-        "systemd/tmpfiles.d/edgewarden.conf": "usr/lib/tmpfiles.d/edgewarden.conf",
-        "deploy/jetson/agent.toml": "etc/edgewarden/agent.toml",
-        "LICENSE": "usr/share/doc/edgewarden/copyright",
-        "README.md": "usr/share/doc/edgewarden/README.md",
-        "CHANGELOG.md": "usr/share/doc/edgewarden/changelog.md",
-        "docs/service.md": "usr/share/doc/edgewarden/service.md",
+def lay_out_system(root: Path, target: Target) -> None:
+    """The unit, the user, the folders, a sample configuration, the command, the papers; for Jetsons their drop-in."""
+    unit = "usr/lib/systemd/system/edgewarden.service"
+    sources = {
+        unit: "systemd/edgewarden.service",
+        "usr/lib/sysusers.d/edgewarden.conf": "systemd/sysusers.d/edgewarden.conf",
+        "usr/lib/tmpfiles.d/edgewarden.conf": "systemd/tmpfiles.d/edgewarden.conf",
+        "etc/edgewarden/agent.toml": "deploy/jetson/agent.toml",
+        "usr/share/doc/edgewarden/copyright": "LICENSE",
+        "usr/share/doc/edgewarden/README.md": "README.md",
+        "usr/share/doc/edgewarden/changelog.md": "CHANGELOG.md",
+        "usr/share/doc/edgewarden/service.md": "docs/service.md",
     }
-    places |= {
-        f"systemd/drop-ins/{path.name}": f"usr/share/edgewarden/drop-ins/{path.name}"
-        for path in (systemd / "drop-ins").glob("*.conf")
-    }
-    for source, place in places.items():
+    for path in (REPOSITORY / "systemd" / "drop-ins").glob("*.conf"):
+        sources[f"usr/share/edgewarden/drop-ins/{path.name}"] = f"systemd/drop-ins/{path.name}"
+    if target.arch == "arm64":
+        sources[f"{unit}.d/jetson.conf"] = "systemd/drop-ins/jetson.conf"
+    for place, source in sources.items():
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / source, root / place)
     (root / "usr/bin").mkdir()
@@ -265,6 +265,8 @@ def write_control(root: Path, target: Target, version: str) -> None:
         "systemd (>= 249)",
         f"libc6 (>= 2.{GLIBC[1]})",
         "libstdc++6",
+        "libgcc-s1",
+        "zlib1g",
     ]
     fields = {
         "Package": "edgewarden",

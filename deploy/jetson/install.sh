@@ -85,7 +85,7 @@ check_python() {
 
 check_others() {
     if [ "$(status_of edgewarden)" = installed ]; then
-        refuse "the package edgewarden is installed: upgrade that, or apt-get remove edgewarden (configuration and state stay)"
+        refuse "the package edgewarden is installed, all this is its business: apt-get install, remove (which keeps configuration and state)"
     fi
 }
 
@@ -97,8 +97,8 @@ install_packages() {
         wanted+=(python3-dev g++ python3-libnvinfer)
         # pycuda is compiled against the board's CUDA: the one that is there, else JetPack's.
         if [ ! -x "$ROOT/usr/local/cuda-$CUDA/bin/nvcc" ]; then wanted+=("cuda-toolkit-${CUDA/./-}"); fi
-        # Not python3-opencv, which is Ubuntu's: too old, and without the board's decoders.
-        if ! python3 -c 'import cv2' 2>/dev/null; then wanted+=(nvidia-opencv); fi
+        # NVIDIA's, not python3-opencv, which is Ubuntu's: too old, and without the board's decoders.
+        if ! python3 -c 'import cv2' 2>/dev/null; then wanted+=(libopencv-python); fi
     fi
     for package in "${wanted[@]}"; do
         if [ "$(status_of "$package")" != installed ]; then missing+=("$package"); fi
@@ -159,6 +159,7 @@ restart() {
 
 # Leaves the state, and of the configuration what somebody has written: an agent.toml that was edited, and secrets.
 uninstall() {
+    check_others
     if [ -e "$UNIT" ]; then run systemctl disable --now edgewarden.service; fi
     run rm -rf "$PREFIX" "$ROOT/var/cache/edgewarden" "$ROOT/run/edgewarden" "$UNIT" "$DROP_IN" "$SYSUSERS" "$TMPFILES"
     if cmp -s "$SAMPLE" "$CONFIG"; then run rm "$CONFIG"; fi

@@ -129,7 +129,7 @@ def site_of(package: Package) -> str:
 
 def test_nothing_stands_outside_its_places(package: Package) -> None:
     places: tuple[str, ...] = ("opt/edgewarden", "usr/bin/edgewarden", "etc/edgewarden")
-    places += ("usr/lib/systemd/system/edgewarden.service",)
+    places += ("usr/lib/systemd/system/edgewarden.service", "usr/lib/systemd/system/edgewarden.service.d/jetson.conf")
     places += ("usr/lib/sysusers.d/edgewarden.conf", "usr/lib/tmpfiles.d/edgewarden.conf")
     places += ("usr/share/doc/edgewarden", "usr/share/edgewarden")
     outside = [name for name, entry in package.entries.items() if not entry.isdir() and not name.startswith(places)]
@@ -162,7 +162,8 @@ def test_its_environment_is_the_systems_python(package: Package) -> None:
 def test_no_program_of_a_library_and_no_path_of_the_builder_came_along(package: Package) -> None:
     programs = {name for name in package.entries if name.startswith("opt/edgewarden/bin/")}
     assert {Path(name).name for name in programs} == {"edgewarden", "python", "python3", f"python{python_of(package)}"}
-    assert not any("__pycache__" in name or name.startswith(f"{site_of(package)}/bin") for name in package.entries)
+    libraries = f"{site_of(package)}/bin"
+    assert not any("__pycache__" in name or name.startswith(libraries) for name in package.entries)
     shebangs = [
         package.text(name).partition("\n")[0]
         for name, entry in package.entries.items()
@@ -193,6 +194,9 @@ def test_the_unit_is_the_one_of_the_checkout_and_starts_what_is_there(package: P
     unit = package.text("usr/lib/systemd/system/edgewarden.service")
     assert unit == (REPOSITORY / "systemd" / "edgewarden.service").read_text(encoding="utf-8")
     assert "ExecStart=/opt/edgewarden/bin/edgewarden " in unit
+    for_jetsons = "usr/lib/systemd/system/edgewarden.service.d/jetson.conf"
+    assert (for_jetsons in package.entries) == (package.field("Architecture") == "arm64")
+    assert "usr/share/edgewarden/drop-ins/jetson.conf" in package.entries
 
 
 def test_sums_cover_every_file_and_the_configuration_is_dpkgs(package: Package, tmp_path: Path) -> None:

@@ -116,6 +116,9 @@ def by_package(stage: Stage) -> str:
     assert stage.container.run("edgewarden", "--version").split()[-1] == "0.0.9"
     goes_on_with_a_configuration_of_another_version(stage)
     used = stage.container.run("du", "-sm", VENV).split()[0]
+    stage.container.run("dpkg", "--remove", "edgewarden", timeout=120)
+    assert not stage.container.run("find", VENV, "/usr/bin/edgewarden", check=False)
+    assert 'name = "node"' in written(stage)[0], "removed, but not purged"
     stage.container.run("dpkg", "--purge", "edgewarden", timeout=120)
     left_state_alone(stage, before, but=(AGENT_TOML,))
     return (
