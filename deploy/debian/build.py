@@ -89,12 +89,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "dist")
     parser.add_argument("--wheels", type=Path, help="a folder with the wheels of what is needed; no registry is asked")
     parser.add_argument("--version", help="instead of setup.cfg's")
+    parser.add_argument("--level", type=int, default=9, help="of compression by zstd: 1 quick, 19 small")
     arguments = parser.parse_args(words)
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     try:
         for arch in arguments.arch:
             target = Target(arch, arguments.python or (here if arch == "amd64" else "3.10"))
-            package = build(target, arguments.out, arguments.wheels, arguments.version)
+            package = build(target, arguments.out, arguments.wheels, arguments.version, arguments.level)
             print(f"{package} ({package.stat().st_size / 1e6:.0f} MB)", flush=True)
     except BuildError as error:
         print(f"build.py: {error}", file=sys.stderr)
@@ -102,7 +103,7 @@ def main(words: list[str] | None = None) -> int:
     return 0
 
 
-def build(target: Target, out: Path, wheels: Path | None = None, version: str | None = None) -> Path:
+def build(target: Target, out: Path, wheels: Path | None = None, version: str | None = None, level: int = 9) -> Path:
     """One package, ``edgewarden_VERSION+pyPYTHON_ARCH.deb`` in ``out``. Raises BuildError."""
     if shutil.which("dpkg-deb") is None:
         raise BuildError("dpkg-deb is not there: apt-get install dpkg")
@@ -118,7 +119,7 @@ def build(target: Target, out: Path, wheels: Path | None = None, version: str | 
         write_control(root, target, debian_version(version, target))
         out.mkdir(parents=True, exist_ok=True)
         set_modes(root)
-        _run("dpkg-deb", "--root-owner-group", "-Zzstd", "-z9", "--build", str(root), str(package))
+        _run("dpkg-deb", "--root-owner-group", "-Zzstd", f"-z{level}", "--build", str(root), str(package))
         return package
 
 

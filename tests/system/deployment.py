@@ -149,7 +149,7 @@ def packages(stage: Stage, version: str | None) -> str:
     """The package of this tree, under that version; where it is in the container."""
     script = REPOSITORY / "deploy" / "debian" / "build.py"
     words = ["--arch", "amd64", "--python", PYTHON, "--wheels", str(stage.wheels), "--out", str(stage.folder)]
-    words += ["--version", version] if version else []
+    words += ["--level", "1", *(["--version", version] if version else [])]
     done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     made = Path(done.stdout.split()[0])
