@@ -15,7 +15,7 @@ from agent.errors import EngineError
 # Field numbers of onnx.proto (ONNX 1.0 to 1.21): they are part of the format and never change.
 MODEL_GRAPH, MODEL_OPSETS, MODEL_FUNCTIONS = 7, 8, 25
 OPSET_DOMAIN, OPSET_VERSION = 1, 2
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT = 1, 5, 11
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
 VALUE_NAME, VALUE_TYPE = 1, 2
 TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_AXIS, AXIS_LENGTH = 1, 2, 1, 1
 FUNCTION_NODE = 7
@@ -40,12 +40,14 @@ class Input(NamedTuple):
 
 
 class OnnxFile(NamedTuple):
-    """``opset``: of the default operator set. ``external``: names of files beside it that hold weights, sorted."""
+    """``opset``: of the default operator set. ``external``: names of files beside it that hold weights, sorted.
+    ``outputs``: their names, in order."""
 
     opset: int
     inputs: tuple[Input, ...]
     nodes: tuple[Node, ...]
     external: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 def read_onnx(path: Path) -> OnnxFile:
@@ -96,18 +98,20 @@ def _model(data: memoryview) -> OnnxFile:
     opset, external = 0, set()
     nodes: list[Node] = []
     inputs: list[Input] = []
+    outputs: list[str] = []
     for number, value in _fields(data):
         if number == MODEL_OPSETS:
             opset = _opset(_bytes(value)) or opset
         elif number == MODEL_GRAPH:
             nodes, inputs = _graph(_bytes(value))
+            outputs = [_output(_bytes(part)) for index, part in _fields(_bytes(value)) if index == GRAPH_OUTPUT]
             external |= set(_graph_files(_bytes(value)))
         elif number == MODEL_FUNCTIONS:
             for index, part in _fields(_bytes(value)):
                 external |= set(_node_files(_bytes(part))) if index == FUNCTION_NODE else set()
     if not nodes:
         raise ValueError("no graph in it")
-    return OnnxFile(opset, tuple(inputs), tuple(nodes), tuple(sorted(external)))
+    return OnnxFile(opset, tuple(inputs), tuple(nodes), tuple(sorted(external)), tuple(outputs))
 
 
 def _graph(data: memoryview) -> tuple[list[Node], list[Input]]:
@@ -133,6 +137,10 @@ def _input(data: memoryview) -> Input:
         elif number == VALUE_TYPE:
             shape = [_length(axis) for axis in _deep(_bytes(value), TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_AXIS)]
     return Input(name, tuple(shape))
+
+
+def _output(data: memoryview) -> str:
+    return next((_text(value) for number, value in _fields(data) if number == VALUE_NAME), "")
 
 
 def _deep(data: memoryview, *path: int) -> Iterator[memoryview]:

@@ -32,6 +32,7 @@ def test_nodes_inputs_and_opset_are_those_that_the_onnx_package_reads(material: 
         if value.name not in weights
     ]
     assert [tuple(one) for one in seen.inputs] == expected
+    assert list(seen.outputs) == [value.name for value in proto.graph.output]
     assert content_hash(path) == hashlib.sha256(path.read_bytes()).hexdigest()
     assert content_bytes(path) == path.stat().st_size
 
