@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,13 +40,14 @@ _BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 class _Ticket:
-    """One submitted batch, kept alive until it is collected, and the request that works on it."""
+    """One submitted batch: the request that works on it, its outputs or the promise of them."""
 
-    __slots__ = ("batch", "request")
+    __slots__ = ("future", "outputs", "request")
 
-    def __init__(self, request: Any, batch: NDArray[np.generic]) -> None:
+    def __init__(self, request: Any, outputs: Outputs | None = None, future: Future[Outputs] | None = None) -> None:
         self.request = request
-        self.batch = batch
+        self.outputs = outputs
+        self.future = future
 
 
 class _Loaded(NamedTuple):
@@ -58,10 +60,11 @@ class _Loaded(NamedTuple):
 class OpenVinoEngine:
     """One ONNX graph, compiled for the processor; see ``agent.engines.base.Engine`` for the contract.
 
-    ``slots``: requests on one compiled graph; with more than one each has a stream of its own, for work that should
-    keep every core busy. ``threads``: those that one inference uses; by default all cores this process may use with
-    one slot, one with more. ``arithmetic``: ``f32`` computes in float32 also where OpenVINO's own choice would be
-    bfloat16; ``bf16`` only where the processor has it. What ``collect`` gives is OpenVINO's own memory.
+    ``slots`` 1: ``submit`` runs the graph on the calling thread. More: a worker thread and a request a slot on the same
+    compiled graph, for work that should keep every core busy. ``threads``: those that one inference uses; by default
+    all cores this process may use with one slot, one with more. ``arithmetic``: ``f32`` computes in float32 also where
+    OpenVINO's own choice would be bfloat16; ``bf16`` only where the processor has it. What ``collect`` gives is
+    OpenVINO's own memory.
 
     Nothing is cached on disk: compiled graphs are code, and compiling takes less than half a second.
 
@@ -80,32 +83,36 @@ class OpenVinoEngine:
         if slots < 1:
             raise ValueError(f"slots must be at least 1, not {slots}")
         self.path = Path(path)
-        self.slots = slots
         self.arithmetic: Arithmetic = arithmetic
-        threads = threads or (cores() if slots == 1 else 1)
+        self.threads = threads or (cores() if slots == 1 else 1)
         self._open: set[_Ticket] = set()
-        self._compiled, self._wanted = _load(self.path, threads, slots, arithmetic)
+        self._free: deque[Any] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+        self._tell_done: Callable[[], None] = lambda: None
+        # As many streams as there could be at work: one that has nothing to do costs nothing.
+        streams = max(slots, cores() // self.threads)
+        self._compiled, self._wanted = _load(self.path, self.threads, streams, arithmetic)
         self.backend = backend_name()
         self.input = self._only_input()
         self.outputs = tuple(self._spec(name, self._compiled.outputs[place]) for name, place in self._wanted)
         self.max_batch = self.input.shape[0] if self.input.shape else None
-        # The one that was collected first is used again first: outputs stay whole as long as they can.
-        self._free = deque(self._compiled.create_infer_request() for _ in range(slots))
+        self.spread(slots)
 
     def submit(self, batch: NDArray[np.generic]) -> _Ticket:
-        """Start inference. Raises EngineError on a batch that the graph cannot take, also when all slots are taken."""
+        """Start inference (with one slot: and finish it). Raises EngineError on a batch that the graph cannot take."""
         if self._compiled is None:
             raise EngineError(f"{self.path}: the engine is closed")
         if not self._free:
             raise EngineError(f"{self.path}: all {self.slots} slots are taken, collect one first")
         check_batch(batch, self.input, self.path)
-        ticket = _Ticket(self._free.popleft(), _shareable(batch))
-        try:
-            ticket.request.set_input_tensor(_library().Tensor(ticket.batch, shared_memory=True))
-            ticket.request.start_async()
-        except Exception as error:  # noqa: BLE001 - what OpenVINO raises is RuntimeError and its like
-            self._free.append(ticket.request)
-            raise self._failed(error) from None
+        request = self._free[0]
+        if self._pool is None:
+            ticket = _Ticket(request, outputs=self._run(request, batch))
+        else:
+            ticket = _Ticket(request, future=self._pool.submit(self._run, request, batch))
+            assert ticket.future is not None
+            ticket.future.add_done_callback(lambda _: self._tell_done())
+        self._free.popleft()
         self._open.add(ticket)
         return ticket
 
@@ -114,20 +121,55 @@ class OpenVinoEngine:
         if ticket not in self._open:
             raise EngineError(f"{self.path}: this ticket was collected before, or the engine is closed")
         self._open.discard(ticket)
+        # Behind those that wait longer: outputs stay whole as long as they can.
         self._free.append(ticket.request)
-        try:
-            ticket.request.wait()
-            return {name: ticket.request.get_output_tensor(place).data for name, place in self._wanted}
-        except Exception as error:  # noqa: BLE001 - what OpenVINO raises is RuntimeError and its like
-            raise self._failed(error) from None
+        if ticket.future is not None:
+            return ticket.future.result()
+        assert ticket.outputs is not None
+        return ticket.outputs
+
+    def spread(self, workers: int, ahead: int = 0) -> None:
+        """Work on so many at a time from now on, and take ``ahead`` more that wait: ``slots`` is their sum. With one in
+        all, the calling thread does it. Raises EngineError while a ticket is open."""
+        if self._open:
+            raise EngineError(f"{self.path}: {len(self._open)} inference(s) are under way")
+        self._dismiss()
+        self.workers, self.slots = workers, workers + ahead
+        while len(self._free) > self.slots:
+            self._free.pop()
+        self._free.extend(self._compiled.create_infer_request() for _ in range(self.slots - len(self._free)))
+        if self.slots > 1:
+            self._pool = ThreadPoolExecutor(workers, thread_name_prefix="openvino")
+
+    def done(self, ticket: _Ticket) -> bool:
+        """Whether ``collect`` would not wait."""
+        return ticket.future is None or ticket.future.done()
+
+    def when_done(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` on the worker's thread whenever a ticket that was not finished by ``submit`` is done."""
+        self._tell_done = tell
 
     def close(self) -> None:
         """Wait for what runs and let the graph go. Safe to call twice."""
-        for ticket in self._open:
-            _end(ticket.request)
+        self._dismiss()
         self._open.clear()
         self._free.clear()
         self._compiled = None
+
+    def _dismiss(self) -> None:
+        """Wait for what the workers do, and let them go."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _run(self, request: Any, batch: NDArray[np.generic]) -> Outputs:
+        shared = _shareable(batch)
+        try:
+            request.set_input_tensor(_library().Tensor(shared, shared_memory=True))
+            request.infer(share_outputs=True)
+            return {name: request.get_output_tensor(place).data for name, place in self._wanted}
+        except Exception as error:  # noqa: BLE001 - what OpenVINO raises is RuntimeError and its like
+            raise self._failed(error) from None
 
     def _failed(self, error: Exception) -> EngineError:
         return EngineError(f"{self.path}: the graph failed while running: {_reason(error)}")
@@ -180,15 +222,15 @@ def _library() -> Any:
     return openvino
 
 
-def _load(path: Path, threads: int, slots: int, arithmetic: Arithmetic) -> _Loaded:
+def _load(path: Path, threads: int, streams: int, arithmetic: Arithmetic) -> _Loaded:
     if not path.is_file():
         raise EngineError(f"{path}: {'is a folder, not an ONNX file' if path.is_dir() else 'no such file'}")
     openvino = _library()
     file = read_onnx(path)  # OpenVINO would also look for weights outside the folder
     options = {
         "INFERENCE_PRECISION_HINT": arithmetic,
-        "INFERENCE_NUM_THREADS": threads * slots,
-        "NUM_STREAMS": slots,
+        "INFERENCE_NUM_THREADS": threads * streams,
+        "NUM_STREAMS": streams,
         "ENABLE_CPU_PINNING": False,  # a daemon is not alone on its cores
     }
     try:
@@ -224,14 +266,6 @@ def _places(path: Path, names: Sequence[str], ports: Sequence[Any]) -> tuple[tup
 def _shareable(batch: NDArray[np.generic]) -> NDArray[np.generic]:
     """OpenVINO works on memory that is in one piece and may be written to (it does not write)."""
     return batch if batch.flags.c_contiguous and batch.flags.writeable else batch.copy()
-
-
-def _end(request: Any) -> None:
-    """What it would have found, or failed with, nobody will ask for any more."""
-    try:
-        request.wait()
-    except Exception:  # noqa: BLE001 - see above
-        return
 
 
 def _load_reason(error: Exception) -> str:

@@ -179,7 +179,6 @@ def test_a_slot_whose_graph_failed_is_free_again(tmp_path: Path, slots: int, cap
             engine.collect(engine.submit(np.zeros((2, 3, 4, 4), np.float32)))
         assert_one_line(error, "odd.onnx", "failed while running", "reshape")
     engine.collect(engine.submit(np.zeros((1, 3, 4, 4), np.float32)))
-    engine.submit(np.zeros((2, 3, 4, 4), np.float32))
     engine.close()
     assert capfd.readouterr() == ("", "")
 
@@ -292,3 +291,20 @@ def test_without_openvino_the_error_says_how_to_get_it(graph: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(EngineError, match=r"OpenVINO cannot be loaded .*pip install 'edgewarden\[openvino\]'"):
         OpenVinoEngine(graph)
+
+
+def test_an_engine_spreads_over_more_workers_and_back_between_two_batches(graph: Path) -> None:
+    engine = OpenVinoEngine(graph, threads=1)
+    told: list[bool] = []
+    engine.when_done(lambda: told.append(True))
+    for workers, ahead in ((2, 1), (1, 0), (3, 0)):
+        engine.spread(workers, ahead)
+        assert (engine.workers, engine.slots) == (workers, workers + ahead)
+        tickets = [engine.submit(picture(value)) for value in range(engine.slots)]
+        with pytest.raises(EngineError, match="under way"):
+            engine.spread(1)
+        found = [engine.collect(ticket)["output"].ravel()[0].astype(np.float32) for ticket in tickets]
+        np.testing.assert_allclose(found, np.arange(engine.slots) + 1)
+        assert all(engine.done(ticket) for ticket in tickets)
+    engine.close()
+    assert len(told) == 6, "not of what the calling thread did"
