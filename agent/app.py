@@ -30,7 +30,7 @@ from agent.detection.engine_set import EngineSet, Offer, load_within
 from agent.detection.model import ModelPackage, Variant, find_package
 from agent.detection.plans import TensorRT, find_tensorrt
 from agent.engines.base import Engine
-from agent.engines.onnx import OnnxEngine, backend_name, cores
+from agent.engines.onnx import OnnxEngine, cores
 from agent.engines.plan_store import PlanStore
 from agent.engines.store import SpeedStore
 from agent.errors import AgentError, ConfigError, EngineError
@@ -52,7 +52,7 @@ from agent.host.manager import Fresh, Host
 from agent.logs import reconfigure
 from agent.pipeline import Lane, Pipeline, failure
 from agent.precision.upgrade import Means, Upgrade
-from agent.precision.usable import Judged, accurate, as_named, insisted, judged, weight_of
+from agent.precision.usable import Judged, as_named, buildable, insisted, judged, weight_of
 from agent.reload import Plan, plan, reopens
 from agent.reloading import Applied, Reloading
 from agent.service import Watchdog, notify, status, status_line, takes_long, watchdog_period
@@ -492,11 +492,8 @@ def build_detector(
     ``decoders``: those of plugins. ``store``: the speeds measured on this machine.
     """
     package = find_package(config.path)
-    store, backend = store or SpeedStore(), backend_name()
-    if config.precision == "auto":
-        verdicts = judged(package, store, backend)
-    else:
-        verdicts = insisted(package, config.precision, store, backend)
+    store = store or SpeedStore()
+    verdicts = judged(package, store) if config.precision == "auto" else insisted(package, config.precision, store)
     wanted = [precision for precision, one in verdicts.items() if one.verdict.usable]
 
     def load(precision: str) -> Detector:
@@ -549,7 +546,7 @@ def build_upgrade(config: Config, engines: EngineSet, decoders: Mapping[str, typ
         return None
     package = engines.package or find_package(config.model.path)
     named = {rung.precision for rung in config.governor.ladder} or ({config.model.precision} - {"auto"})
-    judgements = [one for name, one in accurate(package).items() if not named or name in named]
+    judgements = [one for name, one in buildable(package).items() if not named or name in named]
     if config.model.precision != "auto":  # as for ONNX Runtime: who names one has decided
         judgements = [as_named(one) for one in judgements]
     means = Means(

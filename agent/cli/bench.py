@@ -7,7 +7,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -25,10 +25,26 @@ if TYPE_CHECKING:
 @click.option("--source", "-s", default="synthetic://desk?fps=1000", show_default=True, help="What to look at.")
 @click.option("--rounds", type=click.IntRange(min=3), default=7, show_default=True, help="Interleaved rounds.")
 @click.option("--frames", type=click.IntRange(min=5), default=40, show_default=True, help="Frames a round.")
+@click.option(
+    "--backend",
+    type=click.Choice(("onnxruntime", "openvino")),
+    default="onnxruntime",
+    show_default=True,
+    help="Engine.",
+)
 @click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="ONNX Runtime's.")
 @click.option("--layers", type=click.IntRange(min=1), help="Also the dearest so many nodes of each precision's graph.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
-def command(model: str, source: str, rounds: int, frames: int, device: str, layers: int | None, as_json: bool) -> None:
+def command(
+    model: str,
+    source: str,
+    rounds: int,
+    frames: int,
+    backend: Literal["onnxruntime", "openvino"],
+    device: str,
+    layers: int | None,
+    as_json: bool,
+) -> None:
     """Engine floor and whole pipeline, side by side, for every precision of the model.
 
     In each round the engine alone, then the detector (preprocess, engine, decode, NMS), then the whole frame (detector,
@@ -39,7 +55,7 @@ def command(model: str, source: str, rounds: int, frames: int, device: str, laye
 
     package = find_package(model)
     pictures = _pictures(source, frames)
-    reports = [_measured(package, variant, device, pictures, rounds, layers) for variant in package.variant]
+    reports = [_measured(package, variant, backend, device, pictures, rounds, layers) for variant in package.variant]
     if as_json:
         click.echo(json.dumps({"model": model, "source": source, **reports[0], "precisions": reports}))
         return
@@ -49,14 +65,21 @@ def command(model: str, source: str, rounds: int, frames: int, device: str, laye
 
 
 def _measured(
-    package: ModelPackage, variant: Variant, device: str, pictures: list[Frame], rounds: int, layers: int | None
+    package: ModelPackage,
+    variant: Variant,
+    backend: Literal["onnxruntime", "openvino"],
+    device: str,
+    pictures: list[Frame],
+    rounds: int,
+    layers: int | None,
 ) -> dict[str, Any]:
     """One precision: the contestants, memory, and the dearest nodes."""
     from agent.engines.layers import layers as layers_of
-    from agent.precision.trial import on_device, open_detector
+    from agent.precision.trial import on_backend, open_detector
 
     file = package.file_of(variant)
-    detector = open_detector(package, file, variant.optimisation or "all", open_engine=on_device(device))
+    level, precision = variant.optimisation or "all", variant.precision
+    detector = open_detector(package, file, level, open_engine=on_backend(backend, device), precision=precision)
     try:
         report = {"precision": variant.precision, "backend": detector.backend, **_raced(detector, pictures, rounds)}
         report |= _memory(detector)

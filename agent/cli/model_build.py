@@ -110,11 +110,11 @@ def _here() -> Place:
 def _chosen(package: ModelPackage, precisions: Sequence[str]) -> list[Judged]:
     """The variants that were named, or all of them: then the gate's word on accuracy counts."""
     from agent.precision.gate import Verdict
-    from agent.precision.usable import Judged, accurate
+    from agent.precision.usable import Judged, buildable
 
     if precisions:
         return [Judged(package.choose(name), Verdict(True, "named")) for name in dict.fromkeys(precisions)]
-    return list(accurate(package).values())
+    return list(buildable(package).values())
 
 
 def _wish(wishes: dict[str, Any]) -> Wish | None:

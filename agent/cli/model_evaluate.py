@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -32,6 +32,13 @@ LEAST_SHOWN = 0.05
 @click.option("--images", type=click.Path(path_type=Path), help="The folder of the pictures that COCO_JSON annotates.")
 @click.option("--precision", "only", multiple=True, help="Only this variant, against fp32. May be repeated.")
 @click.option("--pictures", type=click.IntRange(1), default=200, show_default=True, help="The most without COCO_JSON.")
+@click.option(
+    "--backend",
+    type=click.Choice(("onnxruntime", "openvino")),
+    default="onnxruntime",
+    show_default=True,
+    help="What runs the graphs; bf16 runs on OpenVINO alone.",
+)
 @click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="ONNX Runtime's.")
 @click.option("--plot", type=click.Path(path_type=Path), help="A PNG of precision over recall, and of scores.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -41,6 +48,7 @@ def command(
     images: Path | None,
     only: tuple[str, ...],
     pictures: int,
+    backend: Literal["onnxruntime", "openvino"],
     device: str,
     plot: Path | None,
     as_json: bool,
@@ -48,13 +56,13 @@ def command(
     """Measure every variant of a model package: mAP by class against COCO annotations, else agreement with fp32; its
     speed against fp32 in the same run; and what the gate says to both. The package stays as it is."""
     from agent.detection.model import find_package
-    from agent.precision.trial import on_device
+    from agent.precision.trial import on_backend
 
     found = find_package(package)
     for name in only:
         found.choose(name)
     chosen = [one for one in found.variant if not only or one.precision in (*only, "fp32")]
-    open_engine = on_device(device)
+    open_engine = on_backend(backend, device)
     if Path(data).suffix == ".json":
         rows = _by_truth(found, chosen, Path(data), images, plot, open_engine)
     else:
@@ -85,7 +93,9 @@ def _by_truth(
     curves: dict[str, Any] = {}
     found: dict[str, Mapping[str, Detections]] = {}
     for variant in chosen:
-        found[variant.precision] = judge.found(package.file_of(variant), variant.optimisation or "all")
+        found[variant.precision] = judge.found(
+            package.file_of(variant), variant.optimisation or "all", variant.precision
+        )
         accuracy = judge.score(found[variant.precision])
         curves[variant.precision] = accuracy.curve
         rows.append(
@@ -111,11 +121,11 @@ def _judge(
     """Add speed, and the gate's word: on what was measured now, not on what is recorded."""
     from agent.precision.gate import judge
     from agent.precision.speed import measure
-    from agent.precision.usable import MEASURE, limit_of
+    from agent.precision.usable import MEASURE, graph_of, limit_of
 
     # What comes first is what the others are compared with.
     pairs = sorted(zip(chosen, rows, strict=True), key=lambda pair: pair[0].precision != "fp32")
-    speeds = measure(package, [(package.file_of(one), one.optimisation or "all") for one, _ in pairs], open_engine)
+    speeds = measure(package, [graph_of(package, one) for one, _ in pairs], open_engine)
     has_fp32 = pairs[0][0].precision == "fp32"
     for (variant, row), speed in zip(pairs, speeds, strict=True):
         speedup = speed.speedup if has_fp32 else None
@@ -160,7 +170,7 @@ def _by_agreement(
     judge = AgreementJudge(package, frames, Path(data).name, steps, open_engine)
     rows = []
     for variant in chosen:
-        figures = judge.figures(package.file_of(variant), variant.optimisation or "all")
+        figures = judge.figures(package.file_of(variant), variant.optimisation or "all", variant.precision)
         values = {"f1": figures.f1, "score_difference": figures.score_difference, "loss": figures.loss}
         told = {name: rounded(value) for name, value in values.items()}
         rows.append({"precision": variant.precision, **told, "pictures": len(frames)})

@@ -28,18 +28,27 @@ COLUMNS = ("precision", "usable", "map50_95", "map50", "f1", "loss", "share", "s
 METHODS = ("auto", "minmax", "percentile-99.999", "percentile-99.99", "percentile-99.9", "entropy", "mse")
 
 
-def read_precisions(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[str, ...]:
-    """``fp16,int8``: each once."""
+def read_precisions(_ctx: click.Context, _param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    """``fp16,bf16,int8``: each once; without a word what can be of use here."""
+    if text is None:
+        from agent.engines.on_processor import BF16, why_not
+
+        return ("fp16", "int8") if why_not("openvino", BF16) else ("fp16", BF16, "int8")
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in ("fp16", "int8"):
-            raise click.BadParameter(f"{name!r} is neither fp16 nor int8")
+        if name not in ("fp16", "bf16", "int8"):
+            raise click.BadParameter(f"{name!r} is none of fp16, bf16, int8")
     return tuple(dict.fromkeys(names))
 
 
 @click.command(name="prepare")
 @click.argument("package")
-@click.option("--precisions", default="fp16,int8", show_default=True, callback=read_precisions, help="What to make.")
+@click.option(
+    "--precisions",
+    callback=read_precisions,
+    metavar="fp16,bf16,int8",
+    help="What to make. Default: fp16, int8, and bf16 where OpenVINO is installed and the processor has it.",
+)
 @click.option(
     "--calibrate",
     multiple=True,
@@ -92,7 +101,7 @@ def command(
     """
     from agent.detection.model import find_package
     from agent.engines.store import SpeedStore
-    from agent.precision.prepare import Wishes, prepare
+    from agent.precision.prepare import Wishes, check_wishes, prepare
 
     wishes = Wishes(
         precisions=cast("tuple[Precision, ...]", precisions),
@@ -105,6 +114,7 @@ def command(
     )
     _check(quantizer, calibrator)
     found = find_package(package)
+    check_wishes(found, wishes)
     say = Teller()
     say(f"choosing {pictures} pictures")
     try:

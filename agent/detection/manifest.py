@@ -22,7 +22,7 @@ else:
 
 Colour = Literal["rgb", "bgr"]
 Resize = Literal["letterbox", "letterbox-topleft", "stretch", "crop"]
-Precision = Literal["fp32", "fp16", "int8", "mixed"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "mixed"]
 Optimisation = Literal["all", "extended", "basic", "off"]
 NAME_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 Name = Annotated[str, Meta(pattern=NAME_PATTERN)]
@@ -56,7 +56,8 @@ class InputSpec(Struct, frozen=True, kw_only=True):
 
 
 class Variant(Struct, frozen=True, kw_only=True):
-    """``[[variant]]``: one ONNX file, and what was learned of it when it was made.
+    """``[[variant]]``: one ONNX file, and what was learned of it when it was made. That of bf16 is fp32's: the engine
+    computes it in bfloat16.
 
     ``calibration``: hash of the pictures that it was calibrated with; ``accuracy``: figures, the data they were
     measured on, and the loss against fp32. ``share``: of the multiply-accumulates that runs in int8. ``optimisation``:

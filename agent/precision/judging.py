@@ -47,7 +47,7 @@ class Judge(Protocol):
 
     key: str
 
-    def figures(self, file: Path, level: Optimisation) -> Figures:
+    def figures(self, file: Path, level: Optimisation, precision: str = "fp32") -> Figures:
         """A graph's figures, its loss against the fp32 graph included. Raises EngineError."""
 
 
@@ -67,15 +67,15 @@ class TruthJudge:
         self.key = f"{len(self._files)} annotated picture(s) of {images.name}"
         self._base: Accuracy | None = None
 
-    def accuracy(self, file: Path, level: Optimisation) -> Accuracy:
+    def accuracy(self, file: Path, level: Optimisation, precision: str = "fp32") -> Accuracy:
         """mAP of a graph. Raises EngineError."""
-        return self.score(self.found(file, level))
+        return self.score(self.found(file, level, precision))
 
     def score(self, found: Mapping[str, Detections]) -> Accuracy:
         """mAP of detections by file name."""
         return self._truth.score(found)
 
-    def found(self, file: Path, level: Optimisation) -> Mapping[str, Detections]:
+    def found(self, file: Path, level: Optimisation, precision: str = "fp32") -> Mapping[str, Detections]:
         """Detections by file name, of every picture."""
         frames = _Frames(self._files)
         with self._steps("pictures", len(frames)) as step:
@@ -87,13 +87,14 @@ class TruthJudge:
                 level=level,
                 each=step,
                 open_engine=self._open_engine,
+                precision=precision,
             )
         return dict(zip(self._files, found, strict=True))
 
-    def figures(self, file: Path, level: Optimisation) -> Figures:
+    def figures(self, file: Path, level: Optimisation, precision: str = "fp32") -> Figures:
         """See Judge."""
         base = self._base = self._base or self.accuracy(self._package.file_of(self._package.choose()), "all")
-        own = self.accuracy(file, level)
+        own = self.accuracy(file, level, precision)
         return Figures(data=self.key, map50_95=own.map50_95, map50=own.map50, loss=base.map50_95 - own.map50_95)
 
 
@@ -112,13 +113,13 @@ class AgreementJudge:
         self.key = f"agreement with fp32 on {len(frames)} picture(s) of {origin}"
         self._base: list[Detections] | None = None
 
-    def figures(self, file: Path, level: Optimisation) -> Figures:
+    def figures(self, file: Path, level: Optimisation, precision: str = "fp32") -> Figures:
         """See Judge."""
         base = self._base = self._base or self.found(self._package.file_of(self._package.choose()), "all")
-        told = agreement(base, self.found(file, level))
+        told = agreement(base, self.found(file, level, precision))
         return Figures(data=self.key, f1=told.f1, score_difference=told.score_difference, loss=1 - told.f1)
 
-    def found(self, file: Path, level: Optimisation) -> list[Detections]:
+    def found(self, file: Path, level: Optimisation, precision: str = "fp32") -> list[Detections]:
         """Detections of every picture."""
         with self._steps("pictures", len(self._frames)) as step:
             return detections(
@@ -129,6 +130,7 @@ class AgreementJudge:
                 level=level,
                 each=step,
                 open_engine=self._open_engine,
+                precision=precision,
             )
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from agent.detection.manifest import Optimisation, Precision, Variant
 from agent.detection.model import ModelPackage, sha256_of, update_package
+from agent.engines.on_processor import BF16, version_of, why_not
 from agent.engines.store import SpeedStore
 from agent.errors import EngineError, ModelError
 from agent.precision import search
@@ -31,7 +32,7 @@ from agent.precision.quantise import share_of
 from agent.precision.quantizers import ModelOptimizer, Name, OwnQuantizer, Quantizer, share_in_int8
 from agent.precision.search import Candidate, Measured, Trial
 from agent.precision.sparsity import pruned
-from agent.precision.speed import measure
+from agent.precision.speed import Contestant, measure
 from agent.precision.trial import detections, detections_of, inputs, runs_at
 from agent.precision.usable import MEASURE
 
@@ -113,9 +114,11 @@ def prepare(
         say(f"{one.precision}: measuring accuracy")
         one.figures = work.figures(one, judged_by)
     say("measuring speed, side by side")
-    for one, speed in zip(every, measure(package, [(Path(one.file), one.optimisation) for one in every]), strict=True):
+    graphs = [Contestant(Path(one.file), one.optimisation, one.precision) for one in every]
+    for one, speed in zip(every, measure(package, graphs), strict=True):
         one.seconds, one.speedup = speed.seconds, speed.speedup
-        store.put(speed)
+        if one.precision != BF16:  # measured against another engine's fp32
+            store.put(speed)
     for one in made:
         assert one.figures is not None
         one.usable, one.reason = judge(one.figures.loss, one.speedup, wishes.max_loss, forced=wishes.force)
@@ -139,6 +142,7 @@ class _Preparation:
     ) -> None:
         self.package, self.wishes, self.calibration, self.say, self.steps = package, wishes, calibration, say, steps
         self.origin = _fp32_of(package)
+        check_wishes(package, wishes)
         width, height = package.input.size
         shape = (1, height, width, 3) if package.input.layout == "nhwc" else (1, 3, height, width)
         graph = load_graph(package.file_of(self.origin), shape)
@@ -162,15 +166,22 @@ class _Preparation:
             tried = self._candidates()
             chosen = [search.best_int8(tried), search.best_mixed(tried)]
             made += [self._int8(candidate) for candidate in chosen if candidate is not None]
-        return [one for one in made if self._runs(one)], tried
+        made = [one for one in made if self._runs(one)]
+        return ([self._brain(), *made] if BF16 in self.wishes.precisions else made), tried
 
     def figures(self, made: Made, judged_by: Judge) -> Figures:
         """The judge's figures of a variant, remembered."""
-        name = f"figures {judged_by.key} {sha256_of(Path(made.file))}"
+        by = f" {BF16} {version_of('openvino')}" if made.precision == BF16 else ""
         plain = self.journal.remember(
-            name, lambda: msgspec.to_builtins(judged_by.figures(Path(made.file), made.optimisation))
+            f"figures {judged_by.key} {sha256_of(Path(made.file))}{by}",
+            lambda: msgspec.to_builtins(judged_by.figures(Path(made.file), made.optimisation, made.precision)),
         )
         return msgspec.convert(plain, Figures)
+
+    def _brain(self) -> Made:
+        """bfloat16: the fp32 graph itself, computed otherwise."""
+        how = f"the fp32 graph, computed in bfloat16 by {version_of('openvino')}"
+        return Made(precision=BF16, file=str(self.package.file_of(self.origin)), how=how)
 
     def _half(self) -> Made:
         kept = overflowing(self.graph, self._inputs)
@@ -249,6 +260,12 @@ class _Preparation:
         return True
 
 
+def check_wishes(package: ModelPackage, wishes: Wishes) -> None:
+    """Whether what is wanted can be measured here. Raises ModelError."""
+    if BF16 in wishes.precisions and (reason := why_not("openvino", BF16)):
+        raise ModelError(f"{package.name}: {BF16} {reason}")
+
+
 def _fp32_of(package: ModelPackage) -> Variant:
     variant = package.choose()
     if variant.precision != "fp32":
@@ -275,6 +292,12 @@ def _variant(made: Made, calibration: Sample, wishes: Wishes, origin: Variant) -
     accuracy = made.figures.recorded() if made.figures else {}
     if made.precision == "fp32":
         return msgspec.structs.replace(origin, accuracy=accuracy)
+    if made.precision == BF16:
+        judged = accuracy | {"max_loss": wishes.max_loss}
+        forced = wishes.force or None
+        return Variant(
+            precision=BF16, file=origin.file, sha256=origin.sha256, verdict=made.reason, forced=forced, accuracy=judged
+        )
     return Variant(
         precision=made.precision,
         file="variant.onnx",

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.detection.model import sha256_of
 from agent.engines.store import Identity, Speed, processor
@@ -22,25 +22,49 @@ ROUND_SECONDS = 0.03
 """A round runs each engine at least this long, so that the clock's resolution does not matter."""
 
 
-def measure(
-    package: ModelPackage, files: Sequence[tuple[Path, Optimisation]], open_engine: OpenEngine = open_onnx
-) -> list[Speed]:
+class Contestant(NamedTuple):
+    """What is measured: a file, the highest level at which ONNX Runtime runs it, and its precision."""
+
+    file: Path
+    level: Optimisation = "all"
+    precision: str = "fp32"
+
+
+class Raced(NamedTuple):
+    """Seconds an inference, and how much faster that is than the first one's."""
+
+    seconds: float
+    speedup: float
+
+
+def measure(package: ModelPackage, graphs: Sequence[Contestant], open_engine: OpenEngine = open_onnx) -> list[Speed]:
     """Seconds an inference of each graph and its speedup against the first one: medians of interleaved rounds.
 
     Raises EngineError.
     """
-    detectors = [open_detector(package, file, level, open_engine=open_engine) for file, level in files]
+    detectors: list[Detector] = []
     try:
-        repeats = [max(1, round(ROUND_SECONDS / _seconds(detector, 3))) for detector in detectors]
-        rounds = [[_seconds(*pair) for pair in zip(detectors, repeats, strict=True)] for _ in range(ROUNDS)]
+        for file, level, precision in graphs:
+            detectors.append(open_detector(package, file, level, open_engine=open_engine, precision=precision))
+        raced = race(detectors)
     finally:
         for detector in detectors:
             detector.close()
-    identities = [
-        identity_of(sha256_of(file), detector.backend, level)
-        for (file, level), detector in zip(files, detectors, strict=True)
+    return [
+        Speed(
+            identity=identity_of(sha256_of(graph.file), detector.backend, graph.level, graph.precision),
+            seconds=one.seconds,
+            speedup=one.speedup,
+        )
+        for graph, detector, one in zip(graphs, detectors, raced, strict=True)
     ]
-    return [_speed(identity, rounds, place) for place, identity in enumerate(identities)]
+
+
+def race(detectors: Sequence[Detector]) -> list[Raced]:
+    """Warm detectors against the first of them: medians of interleaved rounds."""
+    repeats = [max(1, round(ROUND_SECONDS / _seconds(detector, 3))) for detector in detectors]
+    rounds = [[_seconds(*pair) for pair in zip(detectors, repeats, strict=True)] for _ in range(ROUNDS)]
+    return [_raced(rounds, place) for place in range(len(detectors))]
 
 
 def seconds_alone(detector: Detector, rounds: int = 7) -> float:
@@ -49,15 +73,19 @@ def seconds_alone(detector: Detector, rounds: int = 7) -> float:
     return statistics.median(_seconds(detector, repeats) for _ in range(rounds))
 
 
-def identity_of(sha256: str, backend: str, level: Optimisation) -> Identity:
-    """Of a graph on this machine, run as the daemon runs it."""
-    return Identity(onnx=sha256, backend=backend, device=processor(), options=f"optimisation {level}")
+def identity_of(
+    sha256: str, backend: str, level: Optimisation, precision: str = "fp32", threads: int | None = None
+) -> Identity:
+    """Of a graph on this machine, run as the daemon runs it, or with so many threads."""
+    how = f"optimisation {level}" if backend.startswith("onnxruntime") else f"precision {precision}"
+    more = "" if threads is None else f", {threads} thread(s)"
+    return Identity(onnx=sha256, backend=backend, device=processor(), options=how + more)
 
 
-def _speed(identity: Identity, rounds: Sequence[Sequence[float]], place: int) -> Speed:
-    seconds = statistics.median(row[place] for row in rounds)
+def _raced(rounds: Sequence[Sequence[float]], place: int) -> Raced:
     # The ratio of each round is taken first: what slows a whole round down slows both.
-    return Speed(identity=identity, seconds=seconds, speedup=statistics.median(row[0] / row[place] for row in rounds))
+    speedup = statistics.median(row[0] / row[place] for row in rounds)
+    return Raced(statistics.median(row[place] for row in rounds), speedup)
 
 
 def _seconds(detector: Detector, repeats: int) -> float:

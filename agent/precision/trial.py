@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.detection.decoders.registry import BUILT_IN
 from agent.detection.detector import Detector
 from agent.detection.preprocess import Preprocessor
-from agent.engines.onnx import OnnxEngine, Optimisation
+from agent.engines import on_processor
+from agent.engines.on_processor import backend_for
+from agent.engines.onnx import Optimisation
 from agent.errors import AgentError, EngineError
 from agent.host.extensions import extensions
 
@@ -25,15 +27,31 @@ if TYPE_CHECKING:
     from agent.detection.decoders.base import Decoder
     from agent.detection.model import ModelPackage
     from agent.engines.base import Engine
+    from agent.engines.on_processor import Backend
 
-OpenEngine = Callable[[Path, Optimisation], "Engine"]
-"""Loads a graph on the backend that is to be tried."""
+OpenEngine = Callable[[Path, Optimisation, str], "Engine"]
+"""Loads the graph of a precision on the backend that is to be tried."""
 LEVELS: tuple[Optimisation, ...] = ("all", "extended", "basic", "off")
 
 
-def open_onnx(file: Path, level: Optimisation) -> Engine:
-    """By ONNX Runtime on the CPU. Raises EngineError."""
-    return OnnxEngine(file, optimisation=level)
+def open_onnx(file: Path, level: Optimisation, precision: str = "fp32") -> Engine:
+    """By ONNX Runtime on the CPU, bf16 by OpenVINO. Raises EngineError."""
+    return on_processor.open_engine(backend_for(precision), file, precision=precision, optimisation=level)
+
+
+def open_openvino(file: Path, level: Optimisation, precision: str = "fp32") -> Engine:
+    """By OpenVINO. Raises EngineError."""
+    return on_processor.open_engine("openvino", file, precision=precision, optimisation=level)
+
+
+def on_backend(backend: Backend, device: str = "cpu") -> OpenEngine:
+    """By that engine; ``device`` is ONNX Runtime's. Raises EngineError where it is not there."""
+    if backend == "onnxruntime":
+        return on_device(device)
+    if device != "cpu":
+        raise EngineError(f"OpenVINO computes on the processor here, not on {device}")
+    on_processor.version_of(backend)
+    return open_openvino
 
 
 def on_device(device: str) -> OpenEngine:
@@ -44,7 +62,7 @@ def on_device(device: str) -> OpenEngine:
     from agent.engines.cuda.onnx import open_onnx as open_on_cuda
 
     check_onnx()
-    return lambda file, level: open_on_cuda(file, optimisation=level)
+    return lambda file, level, _precision: open_on_cuda(file, optimisation=level)
 
 
 class Runs(NamedTuple):
@@ -76,10 +94,11 @@ def detections(
     level: Optimisation = "all",
     each: Callable[[], object] = lambda: None,
     open_engine: OpenEngine = open_onnx,
+    precision: str = "fp32",
 ) -> list[Detections]:
     """What the graph finds in the pictures; ``each`` is called after each of them. Raises EngineError."""
     found = []
-    detector = open_detector(package, file, level, score, open_engine)
+    detector = open_detector(package, file, level, score, open_engine, precision)
     try:
         for frame in frames:
             found.append(detector.detect(frame))
@@ -112,11 +131,13 @@ def open_detector(
     level: Optimisation = "all",
     score: float = 0.5,
     open_engine: OpenEngine = open_onnx,
+    precision: str = "fp32",
 ) -> Detector:
     """The package's detector on that graph, warm. Raises ModelError, EngineError."""
-    engine = open_engine(file, level)
+    engine = open_engine(file, level, precision)
     try:
-        detector = Detector(package, engine, score=score, iou=0.65, decoders=_of_plugins(package.family))
+        decoders = _of_plugins(package.family)
+        detector = Detector(package, engine, score=score, iou=0.65, precision=precision, decoders=decoders)
         detector.warm_up()
     except BaseException:
         engine.close()

@@ -6,13 +6,16 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.engines.on_processor import BF16, version_of, why_not
 from agent.errors import AgentError
 from agent.precision.gate import MAX_LOSS, Verdict, judge, judge_accuracy
-from agent.precision.speed import identity_of, measure
+from agent.precision.speed import Contestant, identity_of, measure
+from agent.precision.trial import on_backend
 
 if TYPE_CHECKING:
     from agent.detection.manifest import Variant
     from agent.detection.model import ModelPackage
+    from agent.engines.on_processor import Backend
     from agent.engines.store import SpeedStore
 
 
@@ -30,14 +33,16 @@ class Judged(NamedTuple):
     verdict: Verdict
 
 
-def judged(package: ModelPackage, store: SpeedStore, backend: str) -> Mapping[str, Judged]:
+def judged(package: ModelPackage, store: SpeedStore, backend: Backend = "onnxruntime") -> Mapping[str, Judged]:
     """Every variant by precision, fp32 first. A speed that was never measured here is measured now (under a second)
     where the accuracy would pass, and remembered."""
     order = sorted(package.variant, key=lambda one: one.precision != "fp32")
     return {variant.precision: Judged(variant, _verdict(package, variant, store, backend)) for variant in order}
 
 
-def insisted(package: ModelPackage, precision: str, store: SpeedStore, backend: str) -> Mapping[str, Judged]:
+def insisted(
+    package: ModelPackage, precision: str, store: SpeedStore, backend: Backend = "onnxruntime"
+) -> Mapping[str, Judged]:
     """The one variant that the configuration names: usable, and where the gate refuses it, told so. Raises ModelError
     where there is none."""
     variant = package.choose(precision)
@@ -70,6 +75,16 @@ def accurate(package: ModelPackage) -> Mapping[str, Judged]:
     return {variant.precision: Judged(variant, _accuracy_verdict(package, variant)) for variant in package.variant}
 
 
+def buildable(package: ModelPackage) -> Mapping[str, Judged]:
+    """Those of ``accurate`` that TensorRT builds: bf16 is of the processor."""
+    return {name: one for name, one in accurate(package).items() if name != BF16}
+
+
+def graph_of(package: ModelPackage, variant: Variant) -> Contestant:
+    """What is measured of a variant."""
+    return Contestant(package.file_of(variant), variant.optimisation or "all", variant.precision)
+
+
 def loss_of(variant: Variant) -> float | None:
     """Accuracy lost against fp32, as measured when the variant was made."""
     loss = variant.accuracy.get("loss")
@@ -82,22 +97,24 @@ def _accuracy_verdict(package: ModelPackage, variant: Variant) -> Verdict:
     return judge_accuracy(loss_of(variant), limit_of(variant), forced=bool(variant.forced))
 
 
-def _verdict(package: ModelPackage, variant: Variant, store: SpeedStore, backend: str) -> Verdict:
+def _verdict(package: ModelPackage, variant: Variant, store: SpeedStore, backend: Backend) -> Verdict:
     if variant.precision == "fp32" or len(package.variant) == 1:
         return MEASURE
+    if reason := why_not(backend, variant.precision):
+        return Verdict(False, reason)
     loss, max_loss = loss_of(variant), limit_of(variant)
-    known = store.get(identity_of(variant.sha256, backend, variant.optimisation or "all"))
+    level = variant.optimisation or "all"
+    known = store.get(identity_of(variant.sha256, version_of(backend), level, variant.precision))
     speedup = None if known is None else known.speedup
     if speedup is None and (variant.forced or (loss is not None and loss <= max_loss)):
-        speedup = _speedup(package, variant, store)
+        speedup = _speedup(package, variant, store, backend)
     return judge(loss, speedup, max_loss, forced=bool(variant.forced))
 
 
-def _speedup(package: ModelPackage, variant: Variant, store: SpeedStore) -> float | None:
-    base = package.choose()
-    files = [(package.file_of(one), one.optimisation or "all") for one in (base, variant)]
+def _speedup(package: ModelPackage, variant: Variant, store: SpeedStore, backend: Backend) -> float | None:
+    graphs = [graph_of(package, one) for one in (package.choose(), variant)]
     try:
-        speeds = measure(package, files)
+        speeds = measure(package, graphs, on_backend(backend))
         for speed in speeds:
             store.put(speed)
     except AgentError as error:

@@ -87,7 +87,20 @@ def test_a_family_of_a_plugin_can_be_added_inspected_and_used(tmp_path: Path, mo
     assert [found["label"] for found in json.loads(line)["detections"]] == ["phone"]
     monkeypatch.setenv("EDGEWARDEN_CACHE", str(tmp_path / "cache"))
     three = str(tmp_path / "models" / "three")
-    made = runner.invoke(model, ["prepare", three, "--calibrate", str(picture), "--evaluate", str(picture), "--json"])
+    made = runner.invoke(
+        model,
+        [
+            "prepare",
+            three,
+            "--precisions",
+            "fp16,int8",
+            "--calibrate",
+            str(picture),
+            "--evaluate",
+            str(picture),
+            "--json",
+        ],
+    )
     assert made.exit_code == 0, made.output
     told = [row["precision"] for row in json.loads(made.stdout)["variants"]]
     assert told == ["fp32", "fp16"]

@@ -69,7 +69,7 @@ def test_the_naive_recipe_is_refused_with_its_figures(material: Path, tmp_path: 
     assert rows["int8"]["share"] == 1.0
     kept = load_package(package.folder)
     assert kept.choose("int8").verdict == rows["int8"]["reason"]
-    verdicts = judged(kept, SpeedStore(), OnnxEngine(kept.file_of(kept.choose())).backend)
+    verdicts = judged(kept, SpeedStore())
     assert not verdicts["int8"].verdict.usable, "nobody loads it"
 
 
@@ -373,7 +373,7 @@ def test_a_graph_that_takes_bytes_with_the_channels_last_is_prepared_too(materia
     assert package.input.layout == "nhwc"
     done = edgewarden(
         "model", "prepare", package.folder, "--calibrate", material / "images" / "coco" / "val", "--pictures", "4",
-        "--json", "--force",
+        "--json", "--force", "--precisions", "fp16,int8",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = {row["precision"]: row for row in json.loads(done.stdout)["variants"]}
