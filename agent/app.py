@@ -30,7 +30,9 @@ from agent.detection.engine_set import EngineSet, Offer, load_within
 from agent.detection.model import ModelPackage, Variant, find_package
 from agent.detection.plans import TensorRT, find_tensorrt
 from agent.engines.base import Engine
-from agent.engines.onnx import OnnxEngine, cores
+from agent.engines.on_processor import BF16, Backend, backend_for, backend_of, open_engine, version_of, why_not
+from agent.engines.onnx import cores
+from agent.engines.openvino import is_installed
 from agent.engines.plan_store import PlanStore
 from agent.engines.store import SpeedStore
 from agent.errors import AgentError, ConfigError, EngineError
@@ -51,8 +53,20 @@ from agent.host.log import EventLog
 from agent.host.manager import Fresh, Host
 from agent.logs import reconfigure
 from agent.pipeline import Lane, Pipeline, failure
+from agent.precision.contest import WAITS, Contest, ContestMeans
+from agent.precision.contest_rules import Standing
 from agent.precision.upgrade import Means, Upgrade
-from agent.precision.usable import Judged, as_named, buildable, insisted, judged, weight_of
+from agent.precision.usable import (
+    Judged,
+    accurate,
+    as_named,
+    buildable,
+    insisted,
+    judged,
+    limit_of,
+    loss_of,
+    weight_of,
+)
 from agent.reload import Plan, plan, reopens
 from agent.reloading import Applied, Reloading
 from agent.service import Watchdog, notify, status, status_line, takes_long, watchdog_period
@@ -158,7 +172,7 @@ class App:
             self.detector = build_detector(config.model, self.host.registry.decoders)
         stack.callback(lambda: self.detector.close())
         self._startup.ended("engine", time.monotonic())
-        self._upgrade = build_upgrade(config, self.detector, self.host.registry.decoders)
+        self._better = build_better(config, self.detector, self.host.registry.decoders)
         self._executor = build_executor(config, self.detector, self.host.registry.decoders, lanes)
         self.pipeline = Pipeline(
             lanes, self.detector, self.host, score=config.model.score, wake=self._wake, max_frames=self._max_frames
@@ -183,8 +197,8 @@ class App:
         stack.callback(dispatcher.join, 30.0)
         stack.callback(self.pipeline.stop)
         stack.callback(lambda: stop_captures(self.lanes))
-        start_upgrade(self._upgrade)
-        stack.callback(lambda: stop_upgrade(self._upgrade))
+        start_better(self._better)
+        stack.callback(lambda: stop_better(self._better))
         self.reloading.start()
         stack.callback(self.reloading.stop)
 
@@ -214,11 +228,11 @@ class App:
         fresh = self.host.prepare(todo.config.plugins, todo.names("plugin"))
         with contextlib.ExitStack() as undo:
             detector = self._next_detector(todo, fresh.registry.decoders)
-            upgrade = self._upgrade
+            upgrade = self._better
             seconds = self._governing.seconds
             if detector is not self.detector:
                 undo.callback(detector.close)
-                upgrade = build_upgrade(todo.config, detector, fresh.registry.decoders)
+                upgrade = build_better(todo.config, detector, fresh.registry.decoders)
                 seconds = detector.seconds()
             lanes = self._next_lanes(todo, fresh.registry.sources)
             executor = self._executor
@@ -240,16 +254,16 @@ class App:
             changed.append(f"model {detector.name}: its files have changed")
         return Applied(changed, todo.restart, lambda: self._finish_reload(fresh))
 
-    def _follow(self, todo: Plan, before: Sequence[Lane], upgrade: Upgrade | None) -> None:
+    def _follow(self, todo: Plan, before: Sequence[Lane], upgrade: Upgrade | Contest | None) -> None:
         """After the change: stop what is no more, start what is new."""
         stop_captures([lane for lane in before if lane not in self.lanes])
         for lane in self.lanes:
             if lane not in before:
                 lane.capture.start()
-        if upgrade is not self._upgrade:
-            stop_upgrade(self._upgrade)
-            self._upgrade = upgrade
-            start_upgrade(upgrade)
+        if upgrade is not self._better:
+            stop_better(self._better)
+            self._better = upgrade
+            start_better(upgrade)
         self.log.bound(todo.config.log.max_bytes, todo.config.log.max_age)
         if todo.touches("logging"):
             reconfigure(todo.config.agent.log_level, todo.config.agent.log_format)
@@ -493,8 +507,14 @@ def build_detector(
     """
     package = find_package(config.path)
     store = store or SpeedStore()
-    verdicts = judged(package, store) if config.precision == "auto" else insisted(package, config.precision, store)
-    wanted = [precision for precision, one in verdicts.items() if one.verdict.usable]
+    backend = begins_with(config)
+    if config.precision == "auto":
+        verdicts = judged(package, store, backend)
+    else:
+        verdicts = insisted(package, config.precision, store, backend)
+    # bf16 is the fp32 graph itself: where it may be used, it is what works.
+    usable = [precision for precision, one in verdicts.items() if one.verdict.usable]
+    wanted = sorted(usable, key=lambda precision: precision != BF16)
 
     def load(precision: str) -> Detector:
         return _detector(config, package, verdicts[precision].variant, decoders)
@@ -502,13 +522,17 @@ def build_detector(
     engines = load_within(wanted, load, config.memory, resident_bytes)
     engines.package = package
     refused = {name: f"refused: {one.verdict.reason}" for name, one in verdicts.items() if not one.verdict.usable}
+    if BF16 in refused and config.backend == "auto" and not why_not("openvino", BF16):
+        verdict = accurate(package)[BF16].verdict
+        refused[BF16] = WAITS if verdict.usable else f"refused: {verdict.reason}"
     left_out = {one.precision: f"left out: {one.reason}" for one in engines.left_out}
     engines.weights = {name: weight_of(one.variant, package.choose()) for name, one in verdicts.items()}
     engines.told = {name: verdicts[name].verdict.reason for name in engines.precisions} | left_out | refused
     if config.device == "cuda":
         _offer_cuda(config, package, verdicts, decoders, engines)
     for precision, reason in engines.told.items():
-        level = logging.INFO if precision in engines.precisions and "FORCED" not in reason else logging.WARNING
+        plain = (precision in engines.precisions or reason == WAITS) and "FORCED" not in reason
+        level = logging.INFO if plain else logging.WARNING
         log.log(level, "%s: %s %s", package.name, precision, reason)
     return engines
 
@@ -534,6 +558,48 @@ def _offer_cuda(
 
     for precision in engines.precisions:
         engines.offer(Offer(precision, partial(load, precision), lambda detector: detector.backend))
+
+
+def begins_with(config: ModelConfig) -> Backend:
+    """The engine on the processor that works from the first frame on. Raises EngineError where it cannot."""
+    if config.backend == "auto":
+        return backend_for(config.precision)
+    if config.backend != "openvino":
+        return "onnxruntime"
+    if config.device == "cuda":
+        raise EngineError('OpenVINO computes on the processor: set [model] device = "cpu", or another backend')
+    version_of("openvino")
+    return "openvino"
+
+
+def build_better(config: Config, engines: EngineSet, decoders: Mapping[str, type[Decoder]]) -> Upgrade | Contest | None:
+    """What may bring better engines while the set works: TensorRT's, else the fastest of those on the processor."""
+    return build_upgrade(config, engines, decoders) or build_contest(config, engines, decoders)
+
+
+def build_contest(config: Config, engines: EngineSet, decoders: Mapping[str, type[Decoder]]) -> Contest | None:
+    """What measures the engines on the processor; None where there is but one, or the configuration has chosen."""
+    model = config.model
+    if model.backend != "auto" or model.device == "cuda" or begins_with(model) != "onnxruntime" or not is_installed():
+        return None
+    package = find_package(model.path)
+    named = {rung.precision for rung in config.governor.ladder} or ({model.precision} - {"auto"})
+    judgements = {name: one for name, one in accurate(package).items() if not named or name in named}
+    means = ContestMeans(
+        package=package,
+        speeds=SpeedStore(),
+        standings={
+            name: Standing(loss_of(one.variant), limit_of(one.variant), bool(one.variant.forced), name in named)
+            for name, one in judgements.items()
+            if name in engines.precisions or (name == BF16 and one.verdict.usable and not why_not("openvino", BF16))
+        },
+        threads=mode_policy(model).mode.threads,
+        load=lambda name, backend: _detector(
+            model, package, judgements[name].variant, decoders, engines.threads, backend
+        ),
+        choosing=not named,
+    )
+    return Contest(engines, means)
 
 
 def build_upgrade(config: Config, engines: EngineSet, decoders: Mapping[str, type[Decoder]]) -> Upgrade | None:
@@ -566,7 +632,7 @@ def wanted_tensorrt(config: ModelConfig, engines: EngineSet | None = None) -> Te
 
     Raises EngineError where it is asked for by name.
     """
-    if config.backend == "onnxruntime" or (config.backend == "auto" and config.device == "cpu"):
+    if config.backend in ("onnxruntime", "openvino") or (config.backend == "auto" and config.device == "cpu"):
         return None
     try:
         return find_tensorrt()
@@ -587,7 +653,7 @@ def build_executor(
     variants: dict[str, Variant] = {variant.precision: variant for variant in package.variant}
 
     def load(precision: str, threads: int) -> Detector:
-        return _detector(model, package, variants[precision], decoders, threads)
+        return _detector(model, package, variants[precision], decoders, threads, backend_of(engines.backend))
 
     executor = Executor(engines, mode_policy(model), load)
     executor.begin(any(not lane.realtime for lane in lanes))
@@ -607,10 +673,16 @@ def _detector(
     variant: Variant,
     decoders: Mapping[str, type[Decoder]],
     threads: int | None = None,
+    backend: Backend | None = None,
 ) -> Detector:
-    """``threads``: by default those of the mode that the daemon begins with."""
-    threads = threads or mode_policy(config).mode.threads
-    engine = OnnxEngine(package.file_of(variant), threads=threads, optimisation=variant.optimisation or "all")
+    """``threads``, ``backend``: by default those that the daemon begins with."""
+    engine = open_engine(
+        backend or begins_with(config),
+        package.file_of(variant),
+        precision=variant.precision,
+        optimisation=variant.optimisation or "all",
+        threads=threads or mode_policy(config).mode.threads,
+    )
     return _on_engine(config, package, variant, decoders, engine)
 
 
@@ -694,13 +766,13 @@ def configured_ladder(config: Config, engines: EngineSet) -> list[Rung]:
     return rungs
 
 
-def start_upgrade(upgrade: Upgrade | None) -> None:
+def start_better(upgrade: Upgrade | Contest | None) -> None:
     """Begin to bring better engines, where there may be any."""
     if upgrade is not None:
         upgrade.start()
 
 
-def stop_upgrade(upgrade: Upgrade | None) -> None:
+def stop_better(upgrade: Upgrade | Contest | None) -> None:
     """Bring no more."""
     if upgrade is not None:
         upgrade.stop()

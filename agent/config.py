@@ -75,11 +75,11 @@ class ModelConfig(Struct, frozen=True, kw_only=True):
     """``[model]``"""
 
     path: str = "desk"
-    backend: Literal["auto", "tensorrt", "onnxruntime"] = "auto"
+    backend: Literal["auto", "tensorrt", "onnxruntime", "openvino"] = "auto"
     build: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     strict_fp32: bool = False
-    precision: Literal["auto", "fp32", "fp16", "int8", "mixed"] = "auto"
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8", "mixed"] = "auto"
     memory: Annotated[int, Meta(ge=0)] = 512 << 20
     mode: Literal["auto", "latency", "throughput"] = "auto"
     threads: Count | None = None
@@ -181,7 +181,7 @@ class LineConfig(Struct, frozen=True, kw_only=True):
 class RungConfig(Struct, frozen=True, kw_only=True):
     """One step of ``[governor] ladder``; ``rate``: inferences a second in all."""
 
-    precision: Literal["fp32", "fp16", "int8", "mixed"] = "fp32"
+    precision: Literal["fp32", "fp16", "bf16", "int8", "mixed"] = "fp32"
     rate: Positive | None = None
 
 

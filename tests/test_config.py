@@ -36,7 +36,7 @@ def test_all_faults_are_told_at_once_each_with_its_path_and_what_stood_there() -
     assert faults == [
         "agent.name: 'all' is reserved, choose another",
         'agent.log_lvl: unknown key; did you mean "log_level"?',
-        'model.precision: expected auto | fp32 | fp16 | int8 | mixed, got "fp61"; did you mean "fp16"?',
+        'model.precision: expected auto | fp32 | fp16 | bf16 | int8 | mixed, got "fp61"; did you mean "fp16"?',
         "model.score: expected a number <= 1.0, got 2",
         "camera[0].name: missing; a text is needed",
         "camera[0].source: expected a text, got 5",

@@ -45,12 +45,14 @@ class LeftOut(NamedTuple):
 
 class Offer(NamedTuple):
     """A better engine for a precision: ``make`` loads it, on the thread that will use it; ``told``: what to say of it,
-    and ``then`` which precision to use from now on, None for the one in use."""
+    and ``then`` which precision to use from now on, None for the one in use. ``seconds``: of an inference by precision,
+    where they were measured side by side; else the engine is timed when it comes."""
 
     precision: str
     make: Callable[[], Detector]
     told: Callable[[Detector], str]
     then: Callable[[], str | None] = lambda: None
+    seconds: Mapping[str, float] = {}
 
 
 class EngineSet:
@@ -309,7 +311,7 @@ class EngineSet:
             self.chosen = chosen
             self._used = self._detectors[chosen]
         if self._seconds:
-            self._seconds = {**self._seconds, offer.precision: _quickest(detector)}
+            self._seconds = {**self._seconds, **(offer.seconds or {offer.precision: _quickest(detector)})}
             self.swaps += 1
 
     def _let_go(self) -> None:

@@ -27,7 +27,7 @@ PR_SET_PDEATHSIG = 1
 
 def main(plan: str, reports: int, parent: int) -> int:
     """Build; 0 when the plan is written."""
-    _die_with(parent)
+    die_with(parent)
     os.nice(NICENESS)
     tell = partial(_tell, reports)
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=BuildRequest)
@@ -51,8 +51,8 @@ def _tell(reports: int, **what: Any) -> None:
     os.write(reports, msgspec.json.encode(what) + b"\n")
 
 
-def _die_with(parent: int) -> None:
-    """A builder whose agent was killed would go on for minutes, and nobody would take its plan."""
+def die_with(parent: int) -> None:
+    """End with it. A builder whose agent was killed would go on for minutes, and nobody would take its plan."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it was killed before that line
         sys.exit(1)

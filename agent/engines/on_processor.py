@@ -45,6 +45,11 @@ def version_of(backend: Backend) -> str:
     return onnx.backend_name() if backend == "onnxruntime" else openvino.backend_name()
 
 
+def backend_of(shown: str) -> Backend:
+    """Of an engine's ``backend``."""
+    return "openvino" if shown.startswith("openvino") else "onnxruntime"
+
+
 def backend_for(precision: str, backend: Backend = "onnxruntime") -> Backend:
     """``backend``, but where the precision runs on another one only."""
     return "openvino" if precision == BF16 else backend

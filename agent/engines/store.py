@@ -78,16 +78,17 @@ def cache_dir() -> Path:
 
 
 def processor() -> str:
-    """The processor's name and how many of its cores this process may use."""
-    return f"{_model_name()}, {len(os.sched_getaffinity(0))} core(s)"
+    """The processor's name, how many of its cores this process may use, and a hash of what it can do: many that differ
+    are called ``Intel(R) Xeon(R) Processor`` by a cloud."""
+    name = _said(("model name", "Model")) or platform.processor() or platform.machine()
+    able = hashlib.sha256(_said(("flags", "Features")).encode()).hexdigest()[:8]
+    return f"{name}, {len(os.sched_getaffinity(0))} core(s), features {able}"
 
 
-def _model_name() -> str:
+def _said(keys: tuple[str, ...]) -> str:
+    """The first value of one of these in /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        lines = []
-    names = (
-        line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model")) and ":" in line
-    )
-    return next(names, "") or platform.processor() or platform.machine()
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(keys) and ":" in line), "")

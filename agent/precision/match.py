@@ -52,12 +52,17 @@ def not_native(precision: str, capability: tuple[int, int]) -> str:
     return ""
 
 
-def choose(options: Sequence[Option], capability: tuple[int, int]) -> Choice:
+def _not_native(precision: str, capability: tuple[int, int] | None) -> str:
+    return "" if capability is None else not_native(precision, capability)
+
+
+def choose(options: Sequence[Option], capability: tuple[int, int] | None) -> Choice:
     """Natively run, let through by the gate, and the fastest as measured; of about equal ones what loses least.
 
-    Raises ValueError where nothing may be used.
+    ``capability`` None: the options are a processor's, which was asked before. Raises ValueError where nothing may be
+    used.
     """
-    others = {one.precision: one.barred or not_native(one.precision, capability) for one in options}
+    others = {one.precision: one.barred or _not_native(one.precision, capability) for one in options}
     allowed = [one for one in options if not others[one.precision]]
     if not allowed:
         raise ValueError("; ".join(f"{name}: {why}" for name, why in others.items()) or "nothing to choose from")
