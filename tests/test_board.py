@@ -182,3 +182,9 @@ def test_a_machine_without_a_gpu_lacks_nothing_for_it() -> None:
     assert findings.gpu(driver, plain, "", container=False) == Finding("GPU", "none", "no NVIDIA driver", "")
     assert findings.tensorrt(NOTHING, plain, False).state == "none"
     assert findings.pycuda(NOTHING, plain, False).state == "none"
+
+
+def test_openvino_is_told_of_and_never_missed() -> None:
+    there = findings.openvino("2026.4.1", bf16=True)
+    assert there[:3] == ("OpenVINO", "ok", "2026.4.1 (this processor has bfloat16)")
+    assert findings.openvino("", bf16=False).state == "none"

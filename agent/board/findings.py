@@ -93,6 +93,14 @@ def onnxruntime(software: Software) -> Finding:
     return Finding("ONNX Runtime", "ok", f"{software.onnxruntime} ({', '.join(software.providers)})")
 
 
+def openvino(installed: str, *, bf16: bool) -> Finding:
+    """The other engine on the processor, which nobody needs. ``bf16``: whether the processor computes in bfloat16."""
+    native = "this processor has bfloat16" if bf16 else "this processor has no bfloat16"
+    if installed:
+        return Finding("OpenVINO", "ok", f"{installed} ({native})")
+    return Finding("OpenVINO", "none", f"not installed; may be faster than ONNX Runtime ({native})")
+
+
 def opencv(software: Software, jetson: Jetson) -> Finding:
     """Pictures; with GStreamer on a Jetson, which a wheel from the registry has not."""
     if software.opencv_fault:

@@ -22,6 +22,7 @@ def software_findings(root: Path, *, container: bool) -> Iterator[Finding]:
     from agent.board import findings
     from agent.board.cuda_driver import ask_driver
     from agent.board.jetson import read_jetson
+    from agent.engines.openvino import computes_bf16
 
     jetson, driver, software = read_jetson(root), ask_driver(), read_software(root)
     has_gpu = bool(driver.gpus)
@@ -31,6 +32,7 @@ def software_findings(root: Path, *, container: bool) -> Iterator[Finding]:
     yield findings.tensorrt(software, jetson, has_gpu)
     yield findings.pycuda(software, jetson, has_gpu)
     yield findings.onnxruntime(software)
+    yield findings.openvino(_versions().get("openvino", ""), bf16=computes_bf16())
     yield findings.opencv(software, jetson)
 
 
@@ -80,7 +82,7 @@ def _versions() -> Mapping[str, str]:
     from agent.board.packages import WHEELS
 
     known: dict[str, str] = {}
-    for package in ("numpy", "pycuda", *WHEELS):
+    for package in ("numpy", "pycuda", "openvino", *WHEELS):
         try:
             known[package] = version(package)
         except PackageNotFoundError:
