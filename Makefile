@@ -23,8 +23,8 @@ check: $(VENV)/.dev  ## lint, types, structure
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_structure.py
 
-bench: $(VENV)/.dev  ## engine floor and whole pipeline, side by side
-	$(BIN)/edgewarden bench
+bench: $(VENV)/.dev debian  ## the whole daemon beside the bare engine and its rivals, in under ten minutes (docs/performance.md)
+	$(BIN)/python benchmarks/bench.py
 
 soak: $(VENV)/.dev debian  ## ten minutes of a broker and a network that fail, paho alone beside it
 	$(BIN)/python benchmarks/mqtt_storm.py
@@ -66,5 +66,5 @@ $(VENV)/.dev: $(VENV)/bin/python setup.cfg pyproject.toml
 	@touch $@ $(VENV)/.demo
 
 clean:  ## everything that the targets above made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis demo-output .bench
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

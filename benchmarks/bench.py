@@ -1,0 +1,157 @@
+"""The benchmark: contestants in interleaved rounds, each a process of its own, medians and ratios to the engine's floor
+of the same round; a table with what was promised, JSON and a picture.
+
+    python benchmarks/bench.py [--rounds 5] [--only GROUP …] [--json FILE] [--picture FILE] [--update]
+
+Exit status 1 when a ratio is more than 10 % worse than the one in benchmarks/ratios.json, each named; --update writes
+that file. A promise that does not hold is said in the table, and no failure. What is not there (peers, a broker, the
+material) is left out with a word. Peers are installed by benchmarks/peers/make.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import bench_fast
+from bench_places import RATIOS, kept_folder, material_folder
+from bench_process import ContestantError
+from bench_rooms import Bench, Group, opened
+from bench_rows import Row, committed_text, read_committed, regressions
+
+GROUPS: dict[str, Group] = {
+    "yolox": bench_fast.yolox,
+    "nanodet": bench_fast.nanodet,
+    "yolov8n-size": bench_fast.yolov8n_size,
+}
+
+
+def measure(names: Sequence[str], rounds: int) -> Bench:
+    """All groups, one after the other; one that fails is told of, and the others go on."""
+    with opened(rounds) as bench:
+        for name in names:
+            try:
+                GROUPS[name](bench)
+            except ContestantError as error:
+                bench.skip(name, str(error))
+            except Exception as error:  # noqa: BLE001 - one group's fault is no reason to lose the others' figures
+                traceback.print_exc()
+                bench.skip(name, f"{type(error).__name__}: {error}")
+        return bench
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on."""
+    import cv2
+    import numpy
+    import onnxruntime
+
+    model = platform.processor() or platform.machine()
+    if (info := Path("/proc/cpuinfo")).exists():
+        names = [
+            line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "opencv": cv2.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def document(bench: Bench, about: Mapping[str, Any], worse: Sequence[str]) -> dict[str, Any]:
+    """All of it for the JSON."""
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": dict(about),
+        "rounds": bench.rounds,
+        "seconds": round(time.monotonic() - bench.began, 1),
+        "rows": [row.document() for row in bench.rows],
+        "groups": bench.groups,
+        "skipped": bench.skipped,
+        "regressions": list(worse),
+    }
+
+
+def table(rows: Sequence[Row], skipped: Mapping[str, str], worse: Sequence[str]) -> str:
+    """For a person."""
+    lines = [row.line() for row in rows]
+    missed = [row for row in rows if row.met is False]
+    promised = [row for row in rows if row.target is not None]
+    lines.append(f"{len(promised) - len(missed)} of {len(promised)} promises met")
+    lines += [f"not measured: {what}: {why}" for what, why in skipped.items()]
+    lines += [f"REGRESSION: {line}" for line in worse]
+    return "\n".join(lines)
+
+
+def drawn(path: Path, bench: Bench) -> None:
+    """The picture, where matplotlib is installed."""
+    try:
+        from bench_picture import draw
+
+        draw(path, bench.groups, bench.rows)
+    except ImportError:
+        print(f"{path}: not drawn: pip install 'edgewarden[model]' for matplotlib", file=sys.stderr)
+
+
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default %(default)s)")
+    parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups (default: all)")
+    parser.add_argument("--json", type=Path, default=kept_folder() / "bench.json", help="default %(default)s")
+    parser.add_argument("--picture", type=Path, default=kept_folder() / "bench.png", help="default %(default)s")
+    parser.add_argument("--update", action="store_true", help="write benchmarks/ratios.json")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """See the module."""
+    options = arguments()
+    if not material_folder().is_dir():
+        print(f"{material_folder()}: no material to measure with; set EDGEWARDEN_MATERIAL", file=sys.stderr)
+        return 69
+    try:
+        committed = read_committed(RATIOS)
+    except ValueError as error:
+        if not options.update:
+            print(error, file=sys.stderr)
+            return 1
+        committed = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody is left behind
+    about = machine()
+    try:
+        bench = measure(options.only, options.rounds)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    worse = regressions(bench.rows, committed)
+    print(table(bench.rows, bench.skipped, worse))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(document(bench, about, worse), indent=1) + "\n", encoding="utf-8")
+    drawn(options.picture, bench)
+    if options.update:
+        told = f"{about['processor']}, {about['cores']} cores"
+        RATIOS.write_text(committed_text(bench.rows, committed, told), encoding="utf-8")
+        print(f"{RATIOS}: written")
+        return 0
+    return 1 if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""As fast as it goes: the bare engine, a tutorial's loop, ours as a library, the whole daemon, and the peers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from bench_clips import repeated
+from bench_daemon import Camera, Daemon
+from bench_places import peer_python
+from bench_process import Contestant, ContestantError
+from bench_race import Lap, Turn, race
+from bench_rooms import (
+    NANODET,
+    YOLOV8N_SIZE,
+    YOLOX,
+    Bench,
+    Model,
+    fed,
+    openvino_python,
+    ours_has_openvino,
+)
+from bench_rows import Row
+
+CLIP = "car-detection.mp4"
+TUTORIAL, LIBRARY, DAEMON = "tutorial loop", "ours, library", "ours, whole daemon"
+OPENVINO_DAEMON = "ours, whole daemon on OpenVINO"
+FLOOR_SECONDS = 1.2
+
+
+class Promise(NamedTuple):
+    """What was promised of a model: daemon over floor, tutorial over daemon, daemon on OpenVINO over floor."""
+
+    daemon: float | None = None
+    tutorial: float | None = None
+    openvino: float | None = None
+
+
+class Size(NamedTuple):
+    """Frames of a contestant's round and of a floor's; the daemon's clip this many times over, and its short run."""
+
+    frames: int
+    floor: int
+    times: int
+    short: int
+
+
+def yolox(bench: Bench) -> None:
+    """yolox_nano: everyone."""
+    _group(bench, YOLOX, Promise(0.95, 1.5, 0.85), Size(377, 150, 2, 120))
+
+
+def nanodet(bench: Bench) -> None:
+    """nanodet_m_320: everyone of ours."""
+    _group(bench, NANODET, Promise(daemon=0.97), Size(377, 200, 2, 120))
+
+
+def yolov8n_size(bench: Bench) -> None:
+    """A network of YOLOv8n's size with random weights, which Ultralytics runs too."""
+    _group(bench, YOLOV8N_SIZE, Promise(), Size(60, 30, 1, 277))
+
+
+def _group(bench: Bench, model: Model, promise: Promise, size: Size) -> None:
+    clip = bench.clip(CLIP)
+    floor = bench.floor(model, clip, 2, size.floor)
+    turns: dict[str, Turn] = {}
+    started = _contestants(bench, model, clip, size)
+    turns |= {name: contestant.round for name, contestant in started.items()}
+    turns |= {name: _whole(daemon, size.short) for name, daemon in _daemons(bench, model, clip, size).items()}
+    bench.say(f"{model.name}: {', '.join(turns)}; {bench.rounds} rounds")
+    laps = race(
+        floor.round,
+        turns,
+        bench.rounds,
+        failed=lambda who, why: bench.skip(_named(model, who), why),
+        progress=bench.say,
+        late=bench.is_late,
+    )
+    bench.groups[f"{model.name}, as fast as it goes"] = {
+        "floor": "session.run, 2 threads",
+        "versions": {name: started[name].about.get("version", "") for name in started},
+        "contestants": {name: lap.document() for name, lap in laps.items()},
+    }
+    for row in rows_of(model.name, laps, promise):
+        bench.add(row)
+    for contestant in (floor, *started.values()):
+        contestant.__exit__()
+
+
+def _named(model: Model, who: str) -> str:
+    return f"{who} ({model.name})"
+
+
+def rows_of(model: str, laps: Mapping[str, Lap], promise: Promise) -> list[Row]:
+    """The rows of one model's race."""
+    rows = []
+    for name, lap in laps.items():
+        if name == "floor":
+            continue
+        target = {DAEMON: promise.daemon, OPENVINO_DAEMON: promise.openvino}.get(name)
+        key = f"{model}: {name} / session.run 2 threads"
+        own = name.startswith("ours")
+        rows.append(
+            Row(key, f"{key} ({statistics.median(lap.ms):.2f} ms)", statistics.median(lap.ratio), "x", target, kept=own)
+        )
+    if TUTORIAL in laps and DAEMON in laps:
+        each = [slow / fast for slow, fast in zip(laps[TUTORIAL].ratio, laps[DAEMON].ratio, strict=False)]
+        key = f"{model}: tutorial loop / whole daemon"
+        rows.append(Row(key, key, statistics.median(each), "x", promise.tutorial, "higher"))
+    return rows
+
+
+def _contestants(bench: Bench, model: Model, clip: Path, size: Size) -> dict[str, Contestant]:
+    """Those that are processes of rounds, and can be started here."""
+    told, frames = fed(bench, model, clip), ("--frames", str(size.frames))
+    found = {
+        "session.run, 1 thread": bench.contestant(
+            _named(model, "session.run, 1 thread"), "floor.py", *told, "--threads", 1, "--frames", size.floor
+        ),
+        TUTORIAL: bench.contestant(_named(model, TUTORIAL), "tutorial.py", *told, *frames),
+        LIBRARY: bench.contestant(
+            _named(model, LIBRARY), "library.py", "--package", bench.package(model), "--clip", clip, *frames
+        ),
+        **_openvino(bench, model, told, size),
+        **_peers(bench, model, told, frames),
+    }
+    return {name: contestant for name, contestant in found.items() if contestant is not None}
+
+
+def _openvino(bench: Bench, model: Model, told: list[str], size: Size) -> dict[str, Contestant | None]:
+    python = openvino_python()
+    if python is None:
+        bench.skip(
+            "OpenVINO", "not installed: pip install 'edgewarden[openvino]', or benchmarks/peers/make.py openvino"
+        )
+        return {}
+    return {
+        f"OpenVINO {precision}": bench.contestant(
+            _named(model, f"OpenVINO {precision}"),
+            "openvino_floor.py",
+            *told,
+            "--precision",
+            precision,
+            "--frames",
+            size.floor,
+            python=python,
+        )
+        for precision in ("f32", "bf16")
+    }
+
+
+def _peers(bench: Bench, model: Model, told: list[str], frames: tuple[str, str]) -> dict[str, Contestant | None]:
+    found: dict[str, Contestant | None] = {}
+    if model is YOLOV8N_SIZE:
+        for peer, script in (("ultralytics", "ultralytics_predict.py"), ("inference", "inference_pipeline.py")):
+            python = peer_python(peer)
+            if python is None:
+                bench.skip(peer, f"not installed: python benchmarks/peers/make.py {peer}")
+            else:
+                found[peer] = bench.contestant(_named(model, peer), script, *told, *frames, python=python)
+    return found
+
+
+def _daemons(bench: Bench, model: Model, clip: Path, size: Size) -> dict[str, Daemon]:
+    if bench.broker_port is None:
+        bench.skip(_named(model, DAEMON), "there is no broker to publish to")
+        return {}
+    camera = Camera("cars", str(repeated(clip, size.times) if size.times > 1 else clip), realtime=False)
+    wanted = {DAEMON: 'backend = "onnxruntime"'}
+    if model is not YOLOV8N_SIZE and ours_has_openvino():
+        wanted[OPENVINO_DAEMON] = 'backend = "openvino"'
+    elif model is YOLOX:
+        bench.skip(OPENVINO_DAEMON, "OpenVINO is not installed beside us, or this version does not know it")
+    found = {}
+    for number, (name, backend) in enumerate(wanted.items()):
+        folder = bench.folder / f"{model.name}-daemon-{number}"
+        daemon = Daemon(folder, bench.package(model), [camera], bench.broker_port, backend)
+        try:
+            daemon.run("--frames", "20")  # what is made and measured once at a first start is behind it then
+        except ContestantError as error:
+            bench.skip(_named(model, name), str(error))
+        else:
+            found[name] = daemon
+    return found
+
+
+def _whole(daemon: Daemon, short: int) -> Turn:
+    return lambda: daemon.ms_a_frame(short)

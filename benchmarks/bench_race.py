@@ -1,0 +1,83 @@
+"""Interleaved rounds: the engine's floor before and after every contestant, and the ratio of the one to the other."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench_process import ContestantError
+from bench_rows import beside
+
+Turn = Callable[[], Mapping[str, Any]]
+"""One round of a contestant; milliseconds a frame are its ``ms``."""
+
+LEAST = 3
+"""Rounds, of which a median still says something."""
+
+
+@dataclass
+class Lap:
+    """What one contestant did: a value a round each."""
+
+    ms: list[float] = field(default_factory=list)
+    ratio: list[float] = field(default_factory=list)
+    more: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """For the JSON: medians, and every round."""
+        return {
+            "ms": round(statistics.median(self.ms), 4),
+            "ratio": round(statistics.median(self.ratio), 4),
+            "rounds": [
+                {"ms": round(ms, 4), "ratio": round(ratio, 4)} for ms, ratio in zip(self.ms, self.ratio, strict=True)
+            ],
+        }
+
+
+def race(
+    floor: Turn,
+    contestants: Mapping[str, Turn],
+    rounds: int,
+    *,
+    failed: Callable[[str, str], None],
+    progress: Callable[[str], None] = lambda _line: None,
+    late: Callable[[], bool] = lambda: False,
+) -> dict[str, Lap]:
+    """All contestants in turn, another one first each round. Who fails is told of and left out from then on, its
+    rounds with it. The floor's own lap is called ``floor``. When it is ``late``, LEAST rounds must do."""
+    laps: dict[str, Lap] = {"floor": Lap(), **{name: Lap() for name in contestants}}
+    left = list(contestants)
+    for number in range(rounds):
+        floors = [_ms(floor())]
+        for name in (*left[number % max(1, len(left)) :], *left[: number % max(1, len(left))]):
+            try:
+                told = contestants[name]()
+            except ContestantError as error:
+                failed(name, str(error))
+                left.remove(name)
+                del laps[name]
+                continue
+            floors.append(_ms(floor()))
+            _note(laps[name], told, beside(floors, len(floors) - 2))
+        _note(laps["floor"], {"ms": statistics.fmean(floors)}, statistics.fmean(floors))
+        if late() and LEAST <= number + 1 < rounds:
+            progress(f"no time for more than {number + 1} rounds")
+            break
+        progress(f"round {number + 1} of {rounds}: " + _shown(laps))
+    return laps
+
+
+def _ms(told: Mapping[str, Any]) -> float:
+    return float(told["ms"])
+
+
+def _note(lap: Lap, told: Mapping[str, Any], floor: float) -> None:
+    lap.ms.append(_ms(told))
+    lap.ratio.append(_ms(told) / floor)
+    lap.more.append(told)
+
+
+def _shown(laps: Mapping[str, Lap]) -> str:
+    return ", ".join(f"{name} {lap.ms[-1]:.2f} ms ({lap.ratio[-1]:.2f})" for name, lap in laps.items() if lap.ms)

@@ -1,0 +1,148 @@
+"""What the benchmark does with its figures: ratios, promises, and the naming of what became worse."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+
+from bench_daemon import per_frame
+from bench_process import Contestant, ContestantError
+from bench_race import race
+from bench_rows import (
+    Row,
+    committed_text,
+    median_ratio,
+    percentile,
+    read_committed,
+    regressions,
+    slope,
+    spread,
+)
+
+durations = st.floats(0.01, 1e4)
+
+
+@given(st.lists(st.tuples(durations, durations), min_size=1, max_size=9))
+def test_a_machine_that_is_slow_for_a_round_does_not_change_its_ratio(rounds: list[tuple[float, float]]) -> None:
+    values, floors = zip(*rounds, strict=True)
+    slower = [(value * 3, floor * 3) for value, floor in rounds]
+    assert median_ratio(*zip(*slower, strict=True)) == pytest.approx(median_ratio(values, floors))
+
+
+def test_rounds_without_a_floor_are_no_ratio() -> None:
+    with pytest.raises(ValueError, match="2 values and 1 floors"):
+        median_ratio([1.0, 2.0], [1.0])
+    with pytest.raises(ValueError, match="no duration"):
+        median_ratio([1.0], [0.0])
+
+
+def test_a_promise_is_met_at_its_figure_on_either_side() -> None:
+    assert Row("a", "a", 0.95, target=0.95).met is True
+    assert Row("a", "a", 0.951, target=0.95).met is False
+    assert Row("a", "a", 1.5, target=1.5, better="higher").met is True
+    assert Row("a", "a", 1.0).met is None
+    assert "NOT MET" in Row("a", "a", 0.96, target=0.95).line()
+
+
+def test_what_became_more_than_ten_per_cent_worse_is_named_and_nothing_else_is() -> None:
+    rows = [
+        Row("slower", "", 1.2),
+        Row("a little slower", "", 1.09),
+        Row("faster", "", 0.5),
+        Row("no longer that far ahead", "", 1.3, better="higher"),
+        Row("of this machine", "", 9.0, kept=False),
+        Row("new", "", 9.0),
+    ]
+    committed = dict.fromkeys(("slower", "a little slower", "faster", "of this machine"), 1.0)
+    named = regressions(rows, {**committed, "no longer that far ahead": 1.5})
+    assert [line.partition(":")[0] for line in named] == ["slower", "no longer that far ahead"]
+    assert "worse by 20 %" in named[0]
+
+
+def test_what_was_not_measured_stays_as_it_was_committed(tmp_path: Path) -> None:
+    path = tmp_path / "ratios.json"
+    assert read_committed(path) == {}
+    path.write_text(committed_text([Row("a", "", 2.0), Row("b", "", 3.0, kept=False)], {"a": 1.0, "c": 4.0}, "here"))
+    assert read_committed(path) == {"a": 2.0, "c": 4.0}
+    path.write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"ratios\.json: not what --update writes"):
+        read_committed(path)
+
+
+def test_the_committed_ratios_can_be_read() -> None:
+    assert all(value > 0 for value in read_committed(REPOSITORY / "benchmarks" / "ratios.json").values())
+
+
+def test_percentiles_are_values_that_occurred() -> None:
+    assert percentile([3.0, 1.0, 2.0], 50) == 2.0
+    assert percentile(list(range(1, 101)), 99) == 99
+    assert percentile([7.0], 99) == 7.0
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 50)
+
+
+def test_a_slope_is_that_of_the_line_and_none_without_two_moments() -> None:
+    assert slope([0.0, 1.0, 2.0], [5.0, 7.0, 9.0]) == pytest.approx(2.0)
+    assert slope([1.0], [5.0]) == 0.0
+    assert slope([1.0, 1.0], [5.0, 6.0]) == 0.0
+
+
+def test_the_spread_is_that_of_the_share_furthest_from_the_mean() -> None:
+    assert spread([100, 100, 100, 100]) == 0
+    assert spread([95, 105]) == pytest.approx(0.05)
+
+
+def test_starting_and_stopping_the_daemon_is_not_in_its_time_a_frame() -> None:
+    whole = {"seconds": 6.0, "cameras": {"a": {"inferred": 600}}}
+    part = {"seconds": 2.0, "cameras": {"a": {"inferred": 100}}}
+    assert per_frame(whole, part) == {"ms": pytest.approx(8.0), "frames": 500}
+    with pytest.raises(ContestantError, match="the longer run was not longer"):
+        per_frame(part, whole)
+
+
+def test_each_contestant_is_measured_against_the_floors_beside_it() -> None:
+    floors = iter([{"ms": 10.0}, {"ms": 20.0}, {"ms": 40.0}])
+    laps = race(lambda: next(floors), {"a": lambda: {"ms": 30.0}, "b": lambda: {"ms": 30.0}}, 1, failed=lambda *_: None)
+    assert laps["a"].ratio == [2.0]
+    assert laps["b"].ratio == [1.0]
+    assert laps["floor"].ratio == [1.0]
+
+
+def test_a_contestant_that_fails_is_left_out_and_the_others_go_on() -> None:
+    def fails() -> dict[str, float]:
+        raise ContestantError("it broke")
+
+    told: list[tuple[str, str]] = []
+    laps = race(
+        lambda: {"ms": 1.0}, {"bad": fails, "good": lambda: {"ms": 2.0}}, 3, failed=lambda *what: told.append(what)
+    )
+    assert told == [("bad", "it broke")]
+    assert set(laps) == {"floor", "good"}
+    assert laps["good"].ratio == [2.0, 2.0, 2.0]
+
+
+def test_a_late_race_makes_do_with_three_rounds() -> None:
+    laps = race(lambda: {"ms": 1.0}, {"a": lambda: {"ms": 1.0}}, 9, failed=lambda *_: None, late=lambda: True)
+    assert len(laps["a"].ms) == 3
+
+
+def test_a_contestant_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
+    words = ["--model", "none.onnx", "--family", "yolox", "--side", "416", "--clip", "none.mp4"]
+    with (
+        pytest.raises(ContestantError, match=r"^floor: .*none\.onnx"),
+        Contestant("floor", "floor.py", *words, "--threads", "1", "--frames", "1", folder=tmp_path),
+    ):
+        pass
+
+
+def test_every_committed_row_has_a_name_and_nothing_of_a_machine_s_speed() -> None:
+    document = json.loads((REPOSITORY / "benchmarks" / "ratios.json").read_text(encoding="utf-8"))
+    assert set(document) == {"machine", "rows"}
