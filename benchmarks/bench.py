@@ -24,16 +24,27 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import bench_cameras
 import bench_fast
+import bench_installed
+import bench_paced
+import bench_parts
 from bench_places import RATIOS, kept_folder, material_folder
 from bench_process import ContestantError
 from bench_rooms import Bench, Group, opened
 from bench_rows import Row, committed_text, read_committed, regressions
 
+MOST_LOAD = 0.1
 GROUPS: dict[str, Group] = {
     "yolox": bench_fast.yolox,
     "nanodet": bench_fast.nanodet,
+    "paced": bench_paced.paced,
+    "start": bench_paced.start,
+    "parts": bench_parts.parts,
+    "tracker": bench_parts.tracker,
+    "cameras": bench_cameras.cameras,
     "yolov8n-size": bench_fast.yolov8n_size,
+    "installed": bench_installed.installed,
 }
 
 
@@ -72,6 +83,13 @@ def machine() -> dict[str, Any]:
         "opencv": cv2.__version__,
         "numpy": numpy.__version__,
     }
+
+
+def others_load(seconds: float = 1.5) -> float:
+    """The share of the processor that others take before anything of ours runs."""
+    import psutil
+
+    return float(psutil.cpu_percent(interval=seconds)) / 100
 
 
 def document(bench: Bench, about: Mapping[str, Any], worse: Sequence[str]) -> dict[str, Any]:
@@ -134,7 +152,13 @@ def main() -> int:
             return 1
         committed = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody is left behind
-    about = machine()
+    about = {**machine(), "others_load": others_load()}
+    if about["others_load"] > MOST_LOAD:
+        print(
+            f"others take {about['others_load']:.0%} of the processor: spinning threads suffer most from that, so no "
+            "figure of this run is to be trusted",
+            file=sys.stderr,
+        )
     try:
         bench = measure(options.only, options.rounds)
     except KeyboardInterrupt:

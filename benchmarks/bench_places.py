@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+MADE = "made"
+"""A file of this name in an environment says that all of it is there."""
 RATIOS = REPOSITORY / "benchmarks" / "ratios.json"
 
 
@@ -25,6 +27,6 @@ def peers_folder() -> Path:
 
 
 def peer_python(name: str) -> Path | None:
-    """The interpreter of a peer's environment; None where it was not made (benchmarks/peers/make.py)."""
+    """The interpreter of a peer's environment; None where it was not made, or not to its end (peers/make.py)."""
     python = peers_folder() / name / "bin" / "python"
-    return python if python.exists() else None
+    return python if (peers_folder() / name / MADE).exists() and python.exists() else None

@@ -10,6 +10,7 @@ default ``.bench/peers`` in the checkout; delete that folder and they are gone.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench_places import peer_python, peers_folder
+from bench_places import MADE, peer_python, peers_folder
 
 PACKAGES = {
     "ultralytics": ("ultralytics", "onnxruntime", "opencv-python-headless"),
@@ -25,7 +26,6 @@ PACKAGES = {
     "trackers": ("trackers", "motmetrics", "lapx", "msgspec", "numpy"),
     "openvino": ("openvino", "numpy", "opencv-python-headless"),
 }
-IMPORTED = {name: name for name in PACKAGES}
 
 
 def make(name: str) -> None:
@@ -37,7 +37,9 @@ def make(name: str) -> None:
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
         python = folder / "bin" / "python"
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PACKAGES[name]], check=True)
-        subprocess.run([str(python), "-c", f"import {IMPORTED[name]}"], check=True)
+        # What a peer writes about itself into the user's home belongs into the folder that may be thrown away.
+        subprocess.run([str(python), "-c", f"import {name}"], check=True, env={**os.environ, "HOME": str(folder)})
+        (folder / MADE).touch()
     except (subprocess.CalledProcessError, OSError, KeyboardInterrupt):
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -13,6 +13,7 @@ import socketserver
 import struct
 import threading
 import time
+from collections.abc import Callable
 
 import cv2
 from mjpeg_server import SIZE, numbered_picture
@@ -41,26 +42,42 @@ def jpeg_parts(jpeg: bytes) -> tuple[bytes, bytes]:
             return tables, jpeg[at:-2]
 
 
-def rtp_packets(number: int, sequence: int, timestamp: int) -> list[bytes]:
-    """One numbered picture as RTP packets of payload type 26."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, 80]
-    tables, scan = jpeg_parts(cv2.imencode(".jpg", numbered_picture(number), options)[1].tobytes())
+def numbered_jpeg(number: int) -> bytes:
+    """That picture as JPEG."""
+    return bytes(cv2.imencode(".jpg", numbered_picture(number), [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes())
+
+
+def rtp_packets(jpeg: bytes, size: tuple[int, int], sequence: int, timestamp: int) -> list[bytes]:
+    """One picture, a baseline JPEG of 4:2:0 with sides that are multiples of 8, as RTP packets of payload type 26."""
+    tables, scan = jpeg_parts(jpeg)
     packets: list[bytes] = []
     for offset in range(0, len(scan), PACKET):
         last = offset + PACKET >= len(scan)
         rtp = struct.pack(">BBHII", 0x80, 26 | last << 7, (sequence + len(packets)) & 0xFFFF, timestamp & 0xFFFFFFFF, 7)
         # Type 1 is 4:2:0; Q 255 says that the tables come with each picture.
-        head = struct.pack(">I", offset) + bytes([1, 255, SIZE[0] // 8, SIZE[1] // 8])
+        head = struct.pack(">I", offset) + bytes([1, 255, size[0] // 8, size[1] // 8])
         quantisation = struct.pack(">BBH", 0, 0, len(tables)) + tables if offset == 0 else b""
         packets.append(rtp + head + quantisation + scan[offset : offset + PACKET])
     return packets
 
 
 class RtspCamera:
-    """Serves ``/live`` at ``fps``; numbers go on over restarts. ``refused_udp`` counts requests for UDP."""
+    """Serves ``/live`` at ``fps``; numbers go on over restarts. ``refused_udp`` counts requests for UDP.
 
-    def __init__(self, fps: float = 25.0, credentials: tuple[str, str] | None = None) -> None:
+    ``jpeg(number)``: the picture of that number, see rtp_packets; ``size``: its width and height.
+    """
+
+    def __init__(
+        self,
+        fps: float = 25.0,
+        credentials: tuple[str, str] | None = None,
+        *,
+        jpeg: Callable[[int], bytes] = numbered_jpeg,
+        size: tuple[int, int] = SIZE,
+    ) -> None:
         self.fps = fps
+        self.jpeg = jpeg
+        self.size = size
         self.credentials = credentials
         self.number = 0
         self.port = 0
@@ -173,7 +190,8 @@ class Session:
         with contextlib.suppress(OSError, ValueError):
             while not self._camera.stopping.wait(1 / self._camera.fps):
                 self._camera.number += 1
-                packets = rtp_packets(self._camera.number, sequence, int((time.monotonic() - began) * CLOCK))
+                jpeg, stamp = self._camera.jpeg(self._camera.number), int((time.monotonic() - began) * CLOCK)
+                packets = rtp_packets(jpeg, self._camera.size, sequence, stamp)
                 sequence += len(packets)
                 self._send(b"".join(struct.pack(">cBH", b"$", 0, len(packet)) + packet for packet in packets))
 
