@@ -42,6 +42,7 @@ UP, AWAY = 55.0, 5.0
 EVERY = 5.0
 SLOPE_MB, GROWTH = 1.0, 1.1
 WARM_UP_SECONDS, WARM_UP_SHARE = 300.0, 0.3
+SAID = kept_folder() / "soak.stderr"
 MORE = """[plugins.snapshot.clip]
 before = 1
 after = 1
@@ -70,30 +71,28 @@ class Sample:
 class Outages:
     """Takes a camera away and brings it back, by the clock. ``spans``: from when to when it was away."""
 
-    def __init__(self, camera: RtspCamera, began: float) -> None:
+    def __init__(self, camera: RtspCamera) -> None:
         self._camera = camera
-        self._began = began
-        self._turns = began + UP
+        self._turns = UP
         self._away = False
         self.spans: list[tuple[float, float]] = []
 
-    def tend(self, now: float) -> None:
-        """Do what is due."""
-        if now < self._turns:
+    def tend(self, at: float) -> None:
+        """Do what is due, ``at`` seconds after the start."""
+        if at < self._turns:
             return
         if self._away:
             self._camera.start()
-            self.spans[-1] = (self.spans[-1][0], now - self._began)
+            self.spans[-1] = (self.spans[-1][0], at)
         else:
             self._camera.stop()
-            self.spans.append((now - self._began, now - self._began))
+            self.spans.append((at, at))
         self._away = not self._away
-        self._turns = now + (AWAY if self._away else UP)
+        self._turns = at + (AWAY if self._away else UP)
 
-    def settled(self, now: float) -> bool:
+    def settled(self, at: float) -> bool:
         """Whether it is there, and has been for half the time between two outages."""
-        last = self.spans[-1][1] if self.spans else 0.0
-        return not self._away and (not self.spans or now - self._began - last > UP / 2)
+        return not self._away and (not self.spans or at - self.spans[-1][1] > UP / 2)
 
 
 class Album(MjpegCamera):
@@ -147,22 +146,20 @@ def cameras(clip: Path) -> Iterator[tuple[list[Camera], RtspCamera]]:
 
 
 def watch(
-    bench: Bench, daemon: Daemon, running: Running, dropping: RtspCamera, seconds: float, samples: list[Sample]
-) -> Outages:
+    bench: Bench, daemon: Daemon, running: Running, outages: Outages, seconds: float, samples: list[Sample]
+) -> None:
     """Until it is over; ``samples`` fills meanwhile, so that it is there when somebody interrupts."""
-    began = time.monotonic()
-    outages, due, said = Outages(dropping, began), EVERY, 0.0
+    began, due, said = time.monotonic(), EVERY, 0.0
     while (at := time.monotonic() - began) < seconds:
-        outages.tend(time.monotonic())
+        outages.tend(at)
         if at >= due:
             due += EVERY
             running.check()
-            samples.append(sample(daemon, running, at, outages.settled(time.monotonic())))
+            samples.append(sample(daemon, running, at, outages.settled(at)))
             if at - said >= 60 or len(samples) == 1:
                 said = at
                 bench.say(told(samples[-1], len(outages.spans)))
         time.sleep(0.1)
-    return outages
 
 
 def sample(daemon: Daemon, running: Running, at: float, settled: bool) -> Sample:
@@ -259,13 +256,18 @@ def soak(bench: Bench, minutes: float, samples: list[Sample]) -> tuple[dict[str,
     with cameras(bench.clip(CLIP)) as (told_of, dropping):
         daemon = Daemon(bench.folder / "soak", bench.package(YOLOX), told_of, bench.broker_port, more=MORE)
         with daemon.start() as running:
-            running.wait_for_first_frame()
-            outages = None
+            outages = Outages(dropping)
             try:
-                outages = watch(bench, daemon, running, dropping, 60 * minutes, samples)
+                running.wait_for_first_frame()
+                watch(bench, daemon, running, outages, 60 * minutes, samples)
             except KeyboardInterrupt:
                 bench.say("interrupted: telling of what there is")
-            return running.stop(), outages.spans if outages else []
+            except ContestantError:
+                SAID.parent.mkdir(parents=True, exist_ok=True)
+                SAID.write_text(running.said, encoding="utf-8")
+                bench.say(f"what the daemon said stands in {SAID}")
+                raise
+            return running.stop(), outages.spans
 
 
 def main() -> int:

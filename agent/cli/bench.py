@@ -6,12 +6,15 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from agent.cli.histogram import bar, counts, draw, edges, percentiles
 from agent.cli.progress import Progress
+from agent.errors import SourceError
 
 if TYPE_CHECKING:
     from agent.data import Frame
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 )
 @click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="ONNX Runtime's.")
 @click.option("--layers", type=click.IntRange(min=1), help="Also the dearest so many nodes of each precision's graph.")
+@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the histograms into this PNG.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(
     model: str,
@@ -43,19 +47,26 @@ def command(
     backend: Literal["onnxruntime", "openvino"],
     device: str,
     layers: int | None,
+    picture: Path | None,
     as_json: bool,
 ) -> None:
     """Engine floor and whole pipeline, side by side, for every precision of the model.
 
     In each round the engine alone, then the detector (preprocess, engine, decode, NMS), then the whole frame (detector,
-    tracks, events) run over the same pictures; medians over the rounds, ratios to the engine of the same round. On a
-    GPU also the network's milliseconds by the device's own clock, and the memory that is taken there.
+    tracks, events) run over the same pictures; medians over the rounds, ratios to the engine of the same round, and how
+    long each frame took: percentiles and a histogram. On a GPU also the network's milliseconds by the device's own
+    clock, and the memory that is taken there.
     """
     from agent.detection.model import find_package
 
     package = find_package(model)
     pictures = _pictures(source, frames)
+    if not pictures:
+        raise SourceError(f"{source}: not one picture came")
     reports = [_measured(package, variant, backend, device, pictures, rounds, layers) for variant in package.variant]
+    if picture is not None:
+        series = {f"{report['precision']}, {report['backend']}": report["frames_ms"] for report in reports}
+        draw(picture, f"{model} on {source}", series)
     if as_json:
         click.echo(json.dumps({"model": model, "source": source, **reports[0], "precisions": reports}))
         return
@@ -95,11 +106,11 @@ def _measured(
 
 def _raced(detector: Detector, pictures: list[Frame], rounds: int) -> dict[str, Any]:
     contestants: dict[str, Callable[[Frame], object]] = _contestants(detector)
-    measured: dict[str, list[float]] = {name: [] for name in contestants}
+    measured: dict[str, list[list[float]]] = {name: [] for name in contestants}
     with Progress("rounds", rounds) as progress:
         for _ in range(rounds):
             for name, run in contestants.items():
-                measured[name].append(_per_frame_ms(run, pictures))
+                measured[name].append(_frames_ms(run, pictures))
             progress.step()
     return _report(measured)
 
@@ -121,7 +132,12 @@ def _show(report: dict[str, Any]) -> None:
     used = f", device {report['device_bytes'] / 1e6:,.0f} MB" if "device_bytes" in report else ""
     click.echo(f"{report['precision']}: {report['backend']}{on_device}")
     for name, figures in report["contestants"].items():
-        click.echo(f"  {name:16} {figures['ms']:8.2f} ms a frame   {figures['ratio']:5.2f} x engine")
+        tails = "  ".join(f"{share} {figures[share]:7.2f}" for share in ("p50", "p95", "p99"))
+        click.echo(f"  {name:16} {figures['ms']:8.2f} ms a frame   {figures['ratio']:5.2f} x engine   {tails}")
+    limits = report["histogram"]["edges_ms"]
+    click.echo(f"  histogram, {limits[0]:.2f} to {limits[-1]:.2f} ms a frame and slower:")
+    for name, found in report["histogram"]["counts"].items():
+        click.echo(f"  {name:16} |{bar(found)}|")
     click.echo(f"  memory: resident {report['rss_bytes'] / 1e6:,.0f} MB{used}")
     for one in report.get("layers", ()):
         click.echo(f"  {one['ms']:8.3f} ms  {one['operator']:20} {one['name']}")
@@ -163,21 +179,33 @@ def _floor(detector: Detector) -> Callable[[Frame], object]:
     return detector.engine_alone if on_device is None else lambda _frame: on_device()
 
 
-def _per_frame_ms(run: Callable[[Frame], object], frames: list[Frame]) -> float:
-    started = time.perf_counter()
+def _frames_ms(run: Callable[[Frame], object], frames: list[Frame]) -> list[float]:
+    """Milliseconds of each frame."""
+    took = []
     for frame in frames:
+        started = time.perf_counter()
         run(frame)
-    return (time.perf_counter() - started) / len(frames) * 1e3
+        took.append((time.perf_counter() - started) * 1e3)
+    return took
 
 
-def _report(measured: dict[str, list[float]]) -> dict[str, Any]:
-    floor = measured["engine"]
+def _report(measured: Mapping[str, Sequence[Sequence[float]]]) -> dict[str, Any]:
+    """Of each contestant's rounds of frames: medians of the rounds, and how all frames are spread."""
+    means = {name: [statistics.fmean(frames) for frames in rounds] for name, rounds in measured.items()}
+    frames = {name: [round(ms, 4) for each in rounds for ms in each] for name, rounds in measured.items()}
+    limits = edges(list(frames.values()))
     return {
         "contestants": {
             name: {
                 "ms": round(statistics.median(values), 3),
-                "ratio": round(statistics.median(a / b for a, b in zip(values, floor, strict=True)), 3),
+                "ratio": round(statistics.median(a / b for a, b in zip(values, means["engine"], strict=True)), 3),
+                **percentiles(frames[name]),
             }
-            for name, values in measured.items()
-        }
+            for name, values in means.items()
+        },
+        "histogram": {
+            "edges_ms": [round(limit, 4) for limit in limits],
+            "counts": {name: counts(values, limits) for name, values in frames.items()},
+        },
+        "frames_ms": frames,
     }
