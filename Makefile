@@ -26,8 +26,10 @@ check: $(VENV)/.dev  ## lint, types, structure
 bench: $(VENV)/.dev debian  ## the whole daemon beside the bare engine and its rivals, in under ten minutes (docs/performance.md)
 	$(BIN)/python benchmarks/bench.py
 
-soak: $(VENV)/.dev debian  ## ten minutes of a broker and a network that fail, paho alone beside it
+soak: $(VENV)/.dev debian  ## fifty minutes: a broker and a network that fail, full load, four cameras of 1080p
 	$(BIN)/python benchmarks/mqtt_storm.py
+	$(BIN)/python benchmarks/soak.py --minutes 30
+	$(BIN)/python benchmarks/bench_cameras.py --minutes 10
 
 deb: $(VENV)/.dev  ## Debian packages in dist/: for this machine's Python, and for Jetsons with JetPack 6 and 7
 	$(BIN)/python deploy/debian/build.py --arch amd64

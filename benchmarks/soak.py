@@ -259,15 +259,15 @@ def soak(bench: Bench, minutes: float, samples: list[Sample]) -> tuple[dict[str,
             outages = Outages(dropping)
             try:
                 running.wait_for_first_frame()
-                watch(bench, daemon, running, outages, 60 * minutes, samples)
-            except KeyboardInterrupt:
-                bench.say("interrupted: telling of what there is")
+                with contextlib.suppress(KeyboardInterrupt):  # then it tells of what there is
+                    watch(bench, daemon, running, outages, 60 * minutes, samples)
+                bench.say("stopping")
+                return running.stop(), outages.spans
             except ContestantError:
                 SAID.parent.mkdir(parents=True, exist_ok=True)
                 SAID.write_text(running.said, encoding="utf-8")
                 bench.say(f"what the daemon said stands in {SAID}")
                 raise
-            return running.stop(), outages.spans
 
 
 def main() -> int:

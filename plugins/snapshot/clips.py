@@ -30,6 +30,11 @@ MAX_QUEUED = 8
 NICENESS = 10
 CODECS = {"mp4": "mp4v", "webm": "VP80", "avi": "MJPG"}
 CLOSE_TIMEOUT = 3.0
+GIVE_UP_TIMEOUT = 1.0
+
+
+class CutShortError(Exception):
+    """The daemon stops, and there is no more time to write."""
 
 
 class Job:
@@ -78,6 +83,7 @@ class Clips:
         self._cameras: set[str] = set(config.cameras)
         self._queue: queue.Queue[Taken | None] = queue.Queue(MAX_QUEUED)
         self._stopping = threading.Event()
+        self._giving_up = threading.Event()
         self._taker = threading.Thread(target=self._take, name="snapshot-take", daemon=True)
         self._writer = threading.Thread(target=self._write, name="snapshot-clip", daemon=True)
 
@@ -87,7 +93,10 @@ class Clips:
         self._writer.start()
 
     def close(self) -> None:
-        """Cut what is being taken here, and write for 3 s at most."""
+        """Cut what is being taken here, and write for 3 s at most; what is not written then is left out.
+
+        The writer is waited for: a thread that is in a video's encoder when the interpreter ends aborts the process.
+        """
         deadline = time.monotonic() + CLOSE_TIMEOUT
         self._stopping.set()
         self._taker.join(1.0)
@@ -95,6 +104,9 @@ class Clips:
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
         self._writer.join(max(0.0, deadline - time.monotonic()))
+        if self._writer.is_alive():
+            self._giving_up.set()
+            self._writer.join(GIVE_UP_TIMEOUT)
 
     def health(self, health: Health) -> None:
         """Which cameras there are."""
@@ -170,6 +182,8 @@ class Clips:
         while (taken := self._queue.get()) is not None:
             try:
                 self._write_clip(taken)
+            except CutShortError:
+                self._agent.metrics.count("clips_left_out")
             except NoRoomError as error:
                 self._lost(str(error))
             except Exception as error:
@@ -187,7 +201,7 @@ class Clips:
         path = self._store.scratch(job.stem, suffix, sum(len(shot.jpeg) for shot in shots))
         fps = (len(shots) - 1) / max(shots[-1].at - shots[0].at, 1e-3)
         try:
-            encode_clip(path, [shot.jpeg for shot in shots], fps, CODECS[self._config.format])
+            encode_clip(path, [shot.jpeg for shot in shots], fps, CODECS[self._config.format], self._giving_up.is_set)
         except Exception:
             path.unlink(missing_ok=True)
             raise
@@ -211,8 +225,11 @@ def encode(pixels: NDArray[np.uint8], width: int) -> bytes:
     return bytes(buffer.tobytes())
 
 
-def encode_clip(path: Path, jpegs: list[bytes], fps: float, codec: str) -> None:
-    """Write a video of JPEGs, all as large as the first. NoRoomError when this OpenCV cannot, or the disk is full."""
+def encode_clip(
+    path: Path, jpegs: list[bytes], fps: float, codec: str, enough: Callable[[], bool] = lambda: False
+) -> None:
+    """Write a video of JPEGs, all as large as the first. NoRoomError when this OpenCV cannot, or the disk is full;
+    CutShortError when it is ``enough`` before the last."""
     import cv2
     import numpy as np
 
@@ -220,6 +237,8 @@ def encode_clip(path: Path, jpegs: list[bytes], fps: float, codec: str) -> None:
     size = (0, 0)
     try:
         for data in jpegs:
+            if enough():
+                raise CutShortError
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
             if pixels is None:
                 continue

@@ -22,7 +22,7 @@ from agent import Event, Frame, Health
 from agent.data import CameraHealth
 from agent.testing import NODE, PluginHarness, make_event
 from plugins.snapshot import Snapshot
-from plugins.snapshot.clips import encode, encode_clip
+from plugins.snapshot.clips import CutShortError, encode, encode_clip
 from plugins.snapshot.paths import stem_of
 from plugins.snapshot.ring import Ring, Shot
 from plugins.snapshot.store import NoRoomError
@@ -119,6 +119,34 @@ def test_a_clip_that_is_being_taken_at_the_end_is_cut_there_and_kept(tmp_path: P
         before = len(taken)
         wait_until(lambda: len(taken) > before + 20)
     assert len(_read(tmp_path / "pictures" / f"{stem_of(event)}.mp4")) > 5
+
+
+def test_a_clip_for_which_no_time_is_left_is_left_out_and_no_thread_stays_in_the_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plugins.snapshot.clips.CLOSE_TIMEOUT", 0.0)
+    with _harness(tmp_path, after=60.0) as harness, _filming(harness) as taken:
+        harness.health_tick(HEALTH)
+        wait_until(lambda: len(taken) > 20)
+        harness.send(make_event(started_at=time.time()), taken[-1])
+        before = len(taken)
+        wait_until(lambda: len(taken) > before + 20)
+    # A thread that is in OpenCV when the interpreter ends aborts the process.
+    assert not [thread for thread in threading.enumerate() if thread.name == "snapshot-clip"]
+    assert not list((tmp_path / "pictures").rglob("*.part*"))
+
+
+def test_writing_a_clip_ends_between_two_pictures_when_it_is_enough(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def enough() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    jpegs = [encode(_picture(number).pixels, 320) for number in range(5)]
+    with pytest.raises(CutShortError):
+        encode_clip(tmp_path / "clip.mp4", jpegs, 10.0, "mp4v", enough)
+    assert len(asked) == 3
 
 
 def test_an_event_that_lasts_gives_a_clip_of_the_longest_length(tmp_path: Path) -> None:
