@@ -48,10 +48,14 @@ GROUPS: dict[str, Group] = {
 }
 
 
-def measure(names: Sequence[str], rounds: int) -> Bench:
+def measure(names: Sequence[str], rounds: int, minutes: float) -> Bench:
     """All groups, one after the other; one that fails is told of, and the others go on."""
     with opened(rounds) as bench:
+        bench.minutes = minutes
         for name in names:
+            if bench.is_late():
+                bench.skip(name, f"the {minutes:g} minutes are over; --only {name} measures it alone")
+                continue
             try:
                 GROUPS[name](bench)
             except ContestantError as error:
@@ -131,6 +135,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     """Of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default %(default)s)")
+    parser.add_argument(
+        "--minutes", type=float, default=8.5, help="after which nothing more is begun (default %(default)s)"
+    )
     parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups (default: all)")
     parser.add_argument("--json", type=Path, default=kept_folder() / "bench.json", help="default %(default)s")
     parser.add_argument("--picture", type=Path, default=kept_folder() / "bench.png", help="default %(default)s")
@@ -160,7 +167,7 @@ def main() -> int:
             file=sys.stderr,
         )
     try:
-        bench = measure(options.only, options.rounds)
+        bench = measure(options.only, options.rounds, options.minutes)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130

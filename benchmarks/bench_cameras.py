@@ -24,7 +24,7 @@ from bench_rows import Row, spread
 
 CLIP, CLIP_SECONDS = "car-detection.mp4", 30.0
 COUNT, FPS = 4, 5.0
-SHORT = 45.0
+SHORT = 36.0
 SETTLE = 5.0
 EVERY = 2.5
 SHARES, GROWTH = 0.05, 1.1

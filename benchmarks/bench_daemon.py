@@ -85,10 +85,10 @@ class Daemon:
         with self.start(*words) as running:
             return running.finish()
 
-    def ms_a_frame(self, short: int) -> dict[str, Any]:
-        """Milliseconds a frame without what starting and stopping costs: the difference between a run over the whole
-        recording and one over its first ``short`` frames, by the daemon's own clock."""
-        whole, part = self.run(), self.run("--frames", str(short))
+    def ms_a_frame(self, frames: int, short: int) -> dict[str, Any]:
+        """Milliseconds a frame without what starting and stopping costs: the difference between a run over so many
+        frames and one over the first ``short`` of them, by the daemon's own clock."""
+        whole, part = self.run("--frames", str(frames)), self.run("--frames", str(short))
         return {**per_frame(whole, part), "summary": whole}
 
     def forget_pictures(self) -> None:

@@ -42,7 +42,7 @@ def _promised(rows: Sequence[Row]) -> list[Row]:
 
 def _promises(panel: Any, rows: Sequence[Row]) -> None:
     """Each promise's value as a share of what was promised, so that 1 is just kept and less is better."""
-    shares = [_share(row) for row in reversed(rows)]
+    shares = [max(0.0, _share(row)) for row in reversed(rows)]
     colours = [OURS if row.met else MISSED for row in reversed(rows)]
     bars = panel.barh([row.key for row in reversed(rows)], [min(share, 3.0) for share in shares], color=colours)
     panel.bar_label(bars, [f" {row.value:.3g} {row.unit} of {row.target:g}" for row in reversed(rows)])

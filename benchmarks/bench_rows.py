@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 TOLERANCE = 0.10
 """By so much a ratio may be worse than the committed one before it is named."""
-BINS = 30
 
 
 @dataclass(frozen=True)
@@ -63,14 +62,6 @@ def median_ratio(values: Sequence[float], floors: Sequence[float]) -> float:
 def beside(floors: Sequence[float], place: int) -> float:
     """The floor of the contestant that ran between ``floors[place]`` and ``floors[place + 1]``."""
     return (floors[place] + floors[place + 1]) / 2
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """By nearest rank; ``share`` in per cent. Raises ValueError when there is none."""
-    if not values:
-        raise ValueError("no values")
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * share // 100).__int__() - 1))]
 
 
 def slope(at: Sequence[float], values: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
+from bench_cameras import grown
 from bench_daemon import per_frame
 from bench_process import Contestant, ContestantError
 from bench_race import race
@@ -20,12 +21,12 @@ from bench_rows import (
     Row,
     committed_text,
     median_ratio,
-    percentile,
     read_committed,
     regressions,
     slope,
     spread,
 )
+from soak import Sample, verdict
 
 durations = st.floats(0.01, 1e4)
 
@@ -79,14 +80,6 @@ def test_what_was_not_measured_stays_as_it_was_committed(tmp_path: Path) -> None
 
 def test_the_committed_ratios_can_be_read() -> None:
     assert all(value > 0 for value in read_committed(REPOSITORY / "benchmarks" / "ratios.json").values())
-
-
-def test_percentiles_are_values_that_occurred() -> None:
-    assert percentile([3.0, 1.0, 2.0], 50) == 2.0
-    assert percentile(list(range(1, 101)), 99) == 99
-    assert percentile([7.0], 99) == 7.0
-    with pytest.raises(ValueError, match="no values"):
-        percentile([], 50)
 
 
 def test_a_slope_is_that_of_the_line_and_none_without_two_moments() -> None:
@@ -146,3 +139,23 @@ def test_a_contestant_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> 
 def test_every_committed_row_has_a_name_and_nothing_of_a_machine_s_speed() -> None:
     document = json.loads((REPOSITORY / "benchmarks" / "ratios.json").read_text(encoding="utf-8"))
     assert set(document) == {"machine", "rows"}
+
+
+def test_the_soak_judges_what_comes_after_the_warm_up_with_every_camera_there() -> None:
+    def one(at: float, whole: bool = True, **more: float) -> Sample:
+        held = {"rss_mb": 200.0 + min(at, 100) / 10, "threads": 20.0, "descriptors": 21.0, "age_ms": 30.0, **more}
+        return Sample(at=at, inferred=int(at), whole=whole, **held)
+
+    calm = [one(5.0 * number) for number in range(1, 120)]
+    assert all(row.met for row in verdict(calm))
+    away = [*calm[:60], one(302.0, whole=False, descriptors=20.0), *calm[60:]]
+    assert all(row.met for row in verdict(away))
+    leaks = [one(5.0 * number, rss_mb=200.0 + number, descriptors=21.0 + number // 40) for number in range(1, 120)]
+    assert [row.key for row in verdict(leaks) if not row.met] == ["soak: memory slope", "soak: descriptors"]
+    with pytest.raises(ContestantError, match="too few to say anything"):
+        verdict(calm[:3])
+
+
+def test_frames_that_grow_older_are_seen() -> None:
+    assert grown([10.0, 10.0, 11.0, 12.0, 20.0, 20.0]) == 2.0
+    assert grown([10.0]) == 1.0
