@@ -1,7 +1,7 @@
 """The benchmark: contestants in interleaved rounds, each a process of its own, medians and ratios to the engine's floor
 of the same round; a table with what was promised, JSON and a picture.
 
-    python benchmarks/bench.py [--rounds 5] [--only GROUP …] [--json FILE] [--picture FILE] [--update]
+    python benchmarks/bench.py [--rounds 5] [--only GROUP …] [--json FILE] [--picture FILE] [--page FILE] [--update]
 
 Exit status 1 when a ratio is more than 10 % worse than the one in benchmarks/ratios.json, each named; --update writes
 that file. A promise that does not hold is said in the table, and no failure. What is not there (peers, a broker, the
@@ -29,6 +29,7 @@ import bench_fast
 import bench_installed
 import bench_paced
 import bench_parts
+from bench_page import figures, rewrite
 from bench_places import RATIOS, kept_folder, material_folder
 from bench_process import ContestantError
 from bench_rooms import Bench, Group, opened
@@ -141,6 +142,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups (default: all)")
     parser.add_argument("--json", type=Path, default=kept_folder() / "bench.json", help="default %(default)s")
     parser.add_argument("--picture", type=Path, default=kept_folder() / "bench.png", help="default %(default)s")
+    parser.add_argument("--page", type=Path, help="put the table into this page (docs/performance.md)")
     parser.add_argument("--update", action="store_true", help="write benchmarks/ratios.json")
     return parser.parse_args(words)
 
@@ -176,6 +178,8 @@ def main() -> int:
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(document(bench, about, worse), indent=1) + "\n", encoding="utf-8")
     drawn(options.picture, bench)
+    if options.page:
+        rewrite(options.page, "figures", figures(bench.rows, about, bench.rounds, bench.skipped))
     if options.update:
         told = f"{about['processor']}, {about['cores']} cores"
         RATIOS.write_text(committed_text(bench.rows, committed, told), encoding="utf-8")

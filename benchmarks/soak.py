@@ -1,6 +1,6 @@
 """The soak: the daemon at full load with every plugin on, a broker, and a camera that drops every minute.
 
-    python benchmarks/soak.py [--minutes 30] [--json FILE] [--picture FILE]
+    python benchmarks/soak.py [--minutes 30] [--json FILE] [--picture FILE] [--page FILE]
 
 Three cameras of 30 pictures a second by HTTP and one of 15 by RTSP ask for more than two cores infer; the one by RTSP
 hangs up every minute and is away for five seconds. Every five seconds the kernel is asked what the daemon holds, and
@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "sources"
 
 from bench_cameras import grown, read_health
 from bench_daemon import Camera, Daemon, Running
+from bench_page import promises, rewrite
 from bench_places import kept_folder
 from bench_process import ContestantError
 from bench_rooms import YOLOX, Bench, opened
@@ -276,6 +277,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--json", type=Path, default=kept_folder() / "soak.json", help="default %(default)s")
     parser.add_argument("--picture", type=Path, default=kept_folder() / "soak.png", help="default %(default)s")
+    parser.add_argument("--page", type=Path, help="put the table into this page (docs/performance.md)")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nobody is left behind
     samples: list[Sample] = []
@@ -299,6 +301,8 @@ def main() -> int:
     options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     about = f"{samples[-1].at / 60:.0f} minutes at full load, plugins on; grey: one camera is away"
     draw(options.picture, samples, away, about)
+    if options.page:
+        rewrite(options.page, "soak", promises(rows))
     print(f"{options.json}, {options.picture}: written")
     return 0 if all(row.met for row in rows) else 1
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 from bench_cameras import grown
 from bench_daemon import per_frame
+from bench_page import promises, replaced
 from bench_process import Contestant, ContestantError
 from bench_race import race
 from bench_rows import (
@@ -159,3 +160,23 @@ def test_the_soak_judges_what_comes_after_the_warm_up_with_every_camera_there() 
 def test_frames_that_grow_older_are_seen() -> None:
     assert grown([10.0, 10.0, 11.0, 12.0, 20.0, 20.0]) == 2.0
     assert grown([10.0]) == 1.0
+
+
+def test_a_page_gets_the_table_between_its_marks_and_keeps_the_rest() -> None:
+    page = "before\n<!-- soak -->\nold\n<!-- /soak -->\nafter\n"
+    rows = [Row("a", "memory", 0.5, "MB/h", 1.0), Row("b", "ahead", 3.0, "x", 4.0, "higher"), Row("c", "plain", 2.0)]
+    told = replaced(page, "soak", promises(rows))
+    assert told.startswith("before\n<!-- soak -->\n\n| | measured")
+    assert told.endswith("<!-- /soak -->\nafter\n")
+    assert "| memory | 0.5 MB/h | at most 1 | met |" in told
+    assert "| ahead | 3 x | at least 4 | **not met** |" in told
+    assert "| plain | 2 x |  |  |" in told
+    assert "old" not in told
+    with pytest.raises(ValueError, match="no <!-- figures -->"):
+        replaced(page, "figures", "")
+
+
+def test_the_page_of_the_documentation_has_a_place_for_both_tables() -> None:
+    page = (REPOSITORY / "docs" / "performance.md").read_text(encoding="utf-8")
+    for part in ("figures", "soak"):
+        replaced(page, part, "")
