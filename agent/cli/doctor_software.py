@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import platform
 import sys
 from collections.abc import Iterator, Mapping
@@ -90,10 +93,12 @@ def _versions() -> Mapping[str, str]:
     return known
 
 
+@functools.cache
 def _opencv() -> tuple[str, bool, str, str]:
     """Version, whether it has GStreamer, why it cannot be imported, and where it lies."""
     try:
-        import cv2
+        with contextlib.redirect_stderr(io.StringIO()):  # numpy writes a page about what is told here in a line
+            import cv2
     except ModuleNotFoundError:
         return "", False, "", ""
     except Exception as error:  # noqa: BLE001 - built for another numpy it fails in more ways than one
