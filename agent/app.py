@@ -656,7 +656,7 @@ def build_executor(
         return _detector(model, package, variants[precision], decoders, threads, backend_of(engines.backend))
 
     executor = Executor(engines, mode_policy(model), load)
-    executor.begin(any(not lane.realtime for lane in lanes))
+    executor.begin(any(not lane.realtime for lane in lanes), len(lanes))
     return executor
 
 

@@ -61,10 +61,15 @@ class Executor:
         self._loading: threading.Thread | None = None
         self._retry_at = 0.0
 
-    def begin(self, every_frame: bool) -> None:
-        """Before the first frame; nothing is under way."""
+    def begin(self, every_frame: bool, cameras: int = 1) -> None:
+        """Before the first frame; nothing is under way. Raises EngineError."""
         self._policy.decide(Demand(0.0, 0.0, 0.0, every_frame), 0.0)
         self._spread(self._policy.mode)
+        engines = self._engines
+        engines.measure_batches(cameras)
+        if rates := engines.used.batch_rates:
+            shown = ", ".join(f"{count}: {rate:g}" for count, rate in rates.items())
+            log.info("%s: pictures a second by batch: %s; batches of %d are used", engines.name, shown, engines.batch)
 
     def tick(self, loop: Loop, rate: float | None, now: float) -> None:
         """The next second. ``rate``: inferences a second that the governor allows."""
@@ -84,10 +89,18 @@ class Executor:
         """For ``health``."""
         engines = self._engines
         if engines.threads is None:
-            return Execution(mode="device", workers=engines.slots, reason=engines.backend)
+            return Execution(mode="device", workers=engines.slots, reason=engines.backend, **self._batches())
         workers = engines.workers
         name = "latency" if workers == 1 else "throughput"
-        return Execution(mode=name, threads=engines.threads, workers=workers, reason=self._policy.reason)
+        reason = self._policy.reason
+        return Execution(mode=name, threads=engines.threads, workers=workers, reason=reason, **self._batches())
+
+    def _batches(self) -> dict[str, Any]:
+        used = self._engines.used
+        return {
+            "batch": used.batch,
+            "batch_rates": {str(count): rate for count, rate in used.batch_rates.items()},
+        }
 
     def _look(self, loop: Loop, rate: float | None, now: float) -> Demand | None:
         """What the load was since the last look; None at the first."""

@@ -21,7 +21,7 @@ import agent.app
 from agent.app import App
 from agent.config import parse
 from agent.data import Frame
-from agent.detection import batch, plans
+from agent.detection import batch_size, plans
 from agent.detection.detector import Detector
 from agent.detection.engine_set import EngineSet, Offer
 from agent.detection.manifest import Variant
@@ -92,7 +92,7 @@ class StandIn:
 def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
     made = StandIn()
     monkeypatch.setenv("EDGEWARDEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(batch, "TRIAL_SECONDS", 0.02)
+    monkeypatch.setattr(batch_size, "TRIAL_SECONDS", 0.02)
     monkeypatch.setattr(agent.app, "find_tensorrt", lambda: TensorRT(PLACE, made.build, made.open_plan))
     return made
 

@@ -72,6 +72,7 @@ class FakeDetector:
         self.workers = 1
         self.is_ready = True
         self.precision = "fp32"
+        self.batch = 1
         self.on_collect: Callable[[], None] = lambda: None
         self.loading = 0.0
 

@@ -167,7 +167,7 @@ def _digest(value: Any) -> str:
 
 def _choose_batch(journal: BatchJournal, detector: Detector, wanted: int | None) -> dict[int, float]:
     """As many pictures at once as when the job began; of a new one as wanted, or as measured."""
-    from agent.detection.batch import best_batch
+    from agent.detection.batch_size import best_batch
 
     if journal.batch is not None:
         if detector.fixed_batch is None and wanted not in (None, journal.batch):

@@ -15,13 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from agent.data import Frame
 from agent.detection.batch_items import Item
 from agent.detection.batch_journal import BatchJournal, Record, Tally
 from agent.detection.results import Result, Writer
-from agent.errors import AgentError, EngineError, SourceError
+from agent.errors import AgentError, SourceError
 from agent.sources.address import redact
 
 if TYPE_CHECKING:
@@ -29,10 +27,6 @@ if TYPE_CHECKING:
     from agent.detection.detector import Detector, Pending
     from agent.sources.base import Picture, Source
 
-SIZES = (1, 2, 4, 8)
-WORTH_IT = 1.05
-"""A larger batch must be so much faster: it costs memory, and more is done again after an interruption."""
-TRIAL_SECONDS = 0.25
 READ_AHEAD_BYTES = 256 << 20
 READ_AHEAD = 32
 WRITE_BEHIND = 4
@@ -76,43 +70,6 @@ class Reports(NamedTuple):
 
     step: Callable[[], None]
     say: Callable[[str], None]
-
-
-def best_batch(detector: Detector, size: tuple[int, int] = (640, 480)) -> tuple[int, dict[int, float]]:
-    """How many pictures at once are fastest here, and pictures a second by batch size as measured. 1 where the graph
-    fixes it."""
-    if detector.fixed_batch is not None:
-        return detector.fixed_batch, {}
-    frame = Frame("trial", 0, np.full((size[1], size[0], 3), 114, np.uint8), 0.0, 0.0)
-    rates: dict[int, float] = {}
-    for count in SIZES:
-        try:
-            rates[count] = _rate(detector, frame, count)
-        except EngineError:
-            if count == 1:
-                raise
-            break  # its batch axis is open, and it takes no more than this all the same
-    best = 1
-    for count, rate in rates.items():
-        if rate > rates[best] * WORTH_IT:
-            best = count
-    return best, {count: round(rate, 1) for count, rate in rates.items()}
-
-
-def _rate(detector: Detector, frame: Frame, count: int) -> float:
-    """Pictures a second with every slot of the engine at work."""
-    _run(detector, frame, count)
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < TRIAL_SECONDS:
-        done += _run(detector, frame, count)
-    return done / (time.perf_counter() - began)
-
-
-def _run(detector: Detector, frame: Frame, count: int) -> int:
-    waiting = [detector.submit([frame] * count) for _ in range(detector.slots)]
-    for pending in waiting:
-        detector.collect(pending)
-    return count * len(waiting)
 
 
 class BatchJob:

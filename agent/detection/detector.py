@@ -51,7 +51,8 @@ class Detector:
 
     ``score``: detections below it are not reported. ``iou``: boxes of one class that overlap by more are one object;
     ``nms``: how those are suppressed. ``precision``: of the variant that the engine has loaded. ``decoders``: families
-    of plugins. Of each box the likeliest label counts, and at most ``max_detections`` a picture are kept.
+    of plugins. Of each box the likeliest label counts, and at most ``max_detections`` a picture are kept. ``batch``:
+    pictures at once that are fastest here, ``batch_rates``: a second by their number, where somebody has measured it.
 
     Raises ModelError when the family is unknown or the graph's input is not what the package says.
     """
@@ -83,6 +84,8 @@ class Detector:
         self._fixed_batch = engine.input.shape[0] if engine.input.shape else None
         self._check_input()
         self._front = front_of(package.input, engine, self._decoder, score)
+        self.batch = 1
+        self.batch_rates: dict[int, float] = {}
         self._open: deque[Pending] = deque()
         self._strange: set[int] = set()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.detection.batch_size import best_batch
 from agent.errors import AgentError, DeviceLostError, EngineError, ModelError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
+BATCH_TRIAL_SECONDS = 0.1
 TRIALS = 5
 TRIAL_SECONDS = 0.02
 """No further trial after that: the first frame waits for them."""
@@ -134,6 +136,18 @@ class EngineSet:
         """The threads that one inference uses; None on a device."""
         return self._used.threads
 
+    @property
+    def batch(self) -> int:
+        """How many frames at once are fastest, as far as it was measured: 1 where it was not."""
+        return self._used.batch
+
+    def measure_batches(self, most: int) -> None:
+        """Find out how many pictures at once, at most ``most``, are fastest, of graphs that take any number. Before the
+        first frame. Raises EngineError."""
+        for detector in self._detectors.values():
+            if most > 1 and detector.fixed_batch is None and (detector.max_batch or most) > 1:
+                detector.batch, detector.batch_rates = best_batch(detector, most=most, seconds=BATCH_TRIAL_SECONDS)
+
     def spread(self, workers: int, ahead: int) -> None:
         """Work on so many frames at a time, and let ``ahead`` more wait, with every engine that can. Not while frames
         are under way. Raises EngineError."""
@@ -158,6 +172,7 @@ class EngineSet:
             new.close()
             return False
         self._detectors[old.precision] = self._prepared(new)
+        _keep_batch(old, new)
         if self._used is old:
             self._used = new
         old.close()
@@ -254,6 +269,7 @@ class EngineSet:
     def _revive(self, precision: str, detector: Detector, error: EngineError) -> None:
         detector.close()
         fresh = self._prepared(self._loaded_anew(precision, error))
+        _keep_batch(detector, fresh)
         self._detectors[precision] = fresh
         if detector is self._used:
             self._used = fresh
@@ -320,6 +336,12 @@ class EngineSet:
             self._retired.remove(detector)
             self._under_way.pop(id(detector), None)
             detector.close()
+
+
+def _keep_batch(old: Detector, new: Detector) -> None:
+    """What was measured holds for the same graph on another engine of its kind."""
+    if old.backend == new.backend:
+        new.batch, new.batch_rates = old.batch, old.batch_rates
 
 
 def _quickest(detector: Detector) -> float:

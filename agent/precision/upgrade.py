@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.detection.batch import best_batch
+from agent.detection.batch_size import best_batch
 from agent.detection.engine_set import Offer
 from agent.detection.plans import Wanted, wanted_plan
 from agent.engines.build_room import free_memory
