@@ -83,7 +83,7 @@ def _group(bench: Bench, model: Model, promise: Promise, size: Size) -> None:
     )
     bench.groups[f"{model.name}, as fast as it goes"] = {
         "floor": "session.run, 2 threads",
-        "versions": {name: started[name].about.get("version", "") for name in started},
+        "started": {name: started[name].about for name in started},
         "contestants": {name: lap.document() for name, lap in laps.items()},
     }
     for row in rows_of(model.name, laps, promise):

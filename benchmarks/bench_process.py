@@ -38,8 +38,10 @@ class Contestant:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink, start_new_session=True
             )
+        began = time.monotonic()
         try:
             self.about = self._answer(STARTS_WITHIN)
+            self.about["seconds_to_ready"] = round(time.monotonic() - began, 2)
         except BaseException:
             self.__exit__()
             raise

@@ -26,8 +26,10 @@ class Lap:
     more: list[Mapping[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """For the JSON: medians, and every round."""
+        """For the JSON: medians, and every round; resident memory where it was told."""
+        memory = [float(told["rss_mb"]) for told in self.more if "rss_mb" in told]
         return {
+            **({"rss_mb": statistics.median(memory)} if memory else {}),
             "ms": round(statistics.median(self.ms), 4),
             "ratio": round(statistics.median(self.ratio), 4),
             "rounds": [

@@ -1,28 +1,36 @@
-"""Roboflow's InferencePipeline over a clip. Its own models come from its servers, so what it runs for each frame is a
-tutorial's preprocessing, session.run and decoding, in the place that it has for code of one's own: what is measured is
-its reading, its threads, its queues and its sinks around that.
+"""Roboflow's InferencePipeline over a clip, with its own YOLOv8 class (letterbox, ONNX Runtime, NMS) as the model.
 
-Run by the interpreter of benchmarks/peers/make.py alone; nothing of ours depends on it.
+Its models come from its servers; the graph is given to its class as a local package instead. Run by the interpreter of
+benchmarks/peers/make.py alone; nothing of ours depends on it.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
+import tempfile
 import threading
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from rounds import serve
 
-os.environ |= {"OFFLINE_MODE": "True", "TELEMETRY_OPT_OUT": "True", "METRICS_ENABLED": "False"}
+os.environ |= {
+    "OFFLINE_MODE": "True",
+    "TELEMETRY_OPT_OUT": "True",
+    "METRICS_ENABLED": "False",
+    "CORE_MODEL_YOLO_WORLD_ENABLED": "False",
+}
+CLASSES = 80
 WITHIN = 60.0
 
 
 class Sink:
-    """Counts results, and stops the pipeline when there are enough. The clock starts with the first."""
+    """Counts results, and says when there are enough. The clock starts with the first."""
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
@@ -39,6 +47,26 @@ class Sink:
             self.over.set()
 
 
+def package(folder: Path, model: str, side: int) -> None:
+    """The graph as a model package of inference_models."""
+    (folder / "weights.onnx").symlink_to(Path(model).resolve())
+    (folder / "class_names.txt").write_text("\n".join(f"class {number}" for number in range(CLASSES)) + "\n")
+    about = {
+        "network_input": {
+            "training_input_size": {"height": side, "width": side},
+            "dynamic_spatial_size_supported": False,
+            "color_mode": "rgb",
+            "resize_mode": "letterbox",
+            "padding_value": 114,
+            "input_channels": 3,
+            "scaling_factor": 255,
+        },
+        "forward_pass": {"static_batch_size": 1},
+        "post_processing": {"type": "nms", "fused": False},
+    }
+    (folder / "inference_config.json").write_text(json.dumps(about))
+
+
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -49,18 +77,16 @@ def main() -> None:
     parser.add_argument("--frames", type=int, required=True)
     options = parser.parse_args()
     pipelines: Any = importlib.import_module("inference").InferencePipeline
-    from floor import session_of
-    from tutorial_steps import RECIPES
-
-    session, recipe = session_of(options.model, 0), RECIPES[options.family]
-    name = session.get_inputs()[0].name
+    models: Any = importlib.import_module("inference_models.models.yolov8.yolov8_object_detection_onnx")
+    torch: Any = importlib.import_module("torch")
+    with tempfile.TemporaryDirectory() as folder:
+        package(Path(folder), options.model, options.side)
+        model = models.YOLOv8ForObjectDetectionOnnx.from_pretrained(
+            folder, onnx_execution_providers=["CPUExecutionProvider"], device=torch.device("cpu")
+        )
 
     def infer(frames: list[Any]) -> list[Any]:
-        found = []
-        for frame in frames:
-            outputs = session.run(None, {name: recipe.preprocess(frame.image, options.side)})
-            found.append(recipe.decode(outputs, options.side))
-        return found
+        return list(model([frame.image for frame in frames], confidence=0.4, iou_threshold=0.6))
 
     def over(frames: int) -> dict[str, float]:
         sink = Sink(frames)

@@ -17,7 +17,13 @@ def serve(round_: Callable[[], Mapping[str, Any]], **about: Any) -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     print(json.dumps({"ready": True, **about}), file=out, flush=True)
     for _ in sys.stdin:
-        print(json.dumps(dict(round_())), file=out, flush=True)
+        print(json.dumps({**round_(), "rss_mb": round(resident_mb(), 1)}), file=out, flush=True)
+
+
+def resident_mb() -> float:
+    """Of this process, in 10^6 bytes."""
+    with open("/proc/self/statm", encoding="ascii") as told:
+        return int(told.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def timed(step: Callable[[], object], count: int) -> dict[str, float]:
