@@ -110,7 +110,7 @@ def opencv(software: Software, jetson: Jetson) -> Finding:
         advice = "pip install 'numpy<2'  # it was built for that" if about_numpy(software.opencv_fault) else libraries
         return Finding("OpenCV", "missing", f"cannot be imported: {software.opencv_fault}", advice)
     if not software.opencv:
-        command = "sudo apt-get install -y python3-opencv" if jetson.l4t else "pip install opencv-python-headless"
+        command = "sudo apt-get install -y libopencv-python" if jetson.l4t else "pip install opencv-python-headless"
         return Finding("OpenCV", "missing", "not installed", command)
     gstreamer = "with GStreamer" if software.gstreamer else "without GStreamer"
     if jetson.l4t and not software.gstreamer:
