@@ -37,7 +37,7 @@ deb: $(VENV)/.dev  ## Debian packages in dist/: for this machine's Python, and f
 	$(BIN)/python deploy/debian/build.py --arch arm64 --python 3.12
 
 # What the tests talk to, from the distribution: a broker, FFmpeg, an RTSP server, an OpenCV with GStreamer, packet loss.
-DEBIAN := systemd mosquitto mosquitto-clients ffmpeg nftables iproute2 python3-opencv python3-gi gir1.2-gst-rtsp-server-1.0 \
+DEBIAN := systemd mosquitto mosquitto-clients minisign ffmpeg nftables iproute2 python3-opencv python3-gi gir1.2-gst-rtsp-server-1.0 \
 	gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
 
 debian:  ## Debian's packages that the tests need, where they may be installed

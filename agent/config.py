@@ -72,9 +72,10 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
 
 
 class ModelConfig(Struct, frozen=True, kw_only=True):
-    """``[model]``"""
+    """``[model]``. ``keys``: minisign's; where there are any, ``model install`` wants a signature by one of them."""
 
     path: str = "desk"
+    keys: tuple[str, ...] = ()
     backend: Literal["auto", "tensorrt", "onnxruntime", "openvino"] = "auto"
     build: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -24,7 +24,7 @@ SECTIONS: Mapping[str, Owner] = {
 }
 """Who owns a top-level table. ``agent``, ``camera`` and ``plugins`` are looked at key by key."""
 LIVE_AGENT_KEYS = frozenset({"log_level", "log_format"})
-THRESHOLDS = frozenset({"score", "iou", "max_detections", "nms"})
+THRESHOLDS = frozenset({"score", "iou", "max_detections", "nms", "keys"})
 """Keys of ``[model]`` that need no other engine."""
 LIVE_CAMERA_KEYS = frozenset({"priority", "max_age", "mask"})
 """Keys of ``[[camera]]`` for which its source need not be opened anew."""

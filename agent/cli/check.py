@@ -40,6 +40,8 @@ def command(path: Path, as_json: bool) -> None:
 def _findings(config: Config) -> Iterator[tuple[str, AgentError | None]]:
     yield from plugin_faults(config)
     yield "model", _error_of(lambda: _load_model(config))
+    if config.model.keys:
+        yield "model keys", _error_of(lambda: _read_keys(config))
     factories = _extensions(config).sources
     placed = {place.camera for place in config.zone} | {place.camera for place in config.line}
     for camera in config.camera:
@@ -85,6 +87,13 @@ def _load_model(config: Config) -> None:
 
     wanted_tensorrt(config.model)
     build_detector(config.model, _extensions(config).decoders).close()
+
+
+def _read_keys(config: Config) -> None:
+    from agent.detection.signature import read_key
+
+    for number, key in enumerate(config.model.keys):
+        read_key(key, f"model.keys[{number}]")
 
 
 def _open_recording(camera: CameraConfig, factories: Mapping[str, Callable[[str], Source]]) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli import model_build, model_evaluate, model_prepare, table
+from agent.cli import model_build, model_evaluate, model_install, model_prepare, table
 
 if TYPE_CHECKING:
     from agent.detection.model import Listed, ModelPackage
 
-COLUMNS = ("name", "family", "input", "labels", "precisions", "engines", "folder", "fault")
+COLUMNS = ("name", "family", "input", "labels", "precisions", "engines", "update", "folder", "fault")
 RESIZES = ("letterbox", "letterbox-topleft", "stretch", "crop")
 
 dir_option = click.option(
@@ -55,12 +55,15 @@ def read_channels(_ctx: click.Context, _param: click.Parameter, text: str | None
 
 @click.group(name="model")
 def command() -> None:
-    """Add, inspect, list, prepare, evaluate and build model packages."""
+    """Add, install, inspect, list, prepare, evaluate and build model packages."""
 
 
 command.add_command(model_prepare.command)
 command.add_command(model_evaluate.command)
 command.add_command(model_build.command)
+command.add_command(model_install.install)
+command.add_command(model_install.rollback)
+command.add_command(model_install.accept)
 
 
 @command.command()
@@ -163,7 +166,8 @@ def inspect(model: str, size: tuple[int, int] | None, models: Path | None, as_js
 def list_(models: Path | None, as_json: bool) -> None:
     """Every package in the folder of models, and those that ship with the program.
 
-    ENGINES are its TensorRT plans: `ready`, or `stale`, `damaged`, `refused` and why.
+    ENGINES are its TensorRT plans: `ready`, or `stale`, `damaged`, `refused` and why. UPDATE is how the last version
+    that was installed stands: on trial, accepted, or rolled back and why.
     """
     from agent.detection.model import BUNDLED, list_packages, models_dir
 
@@ -179,18 +183,28 @@ def _list_row(listed: Listed) -> dict[str, Any]:
     from agent.engines.plan_store import PlanStore
 
     package = listed.package
+    update = _update_line(listed.folder)
     if package is None:
-        return {"name": listed.folder.name, "folder": str(listed.folder), "fault": listed.fault}
+        return {"name": listed.folder.name, "update": update, "folder": str(listed.folder), "fault": listed.fault}
     return {
-        "name": package.name,
+        "name": listed.folder.name,
         "family": package.family,
         "input": f"{package.input.size[0]}x{package.input.size[1]}",
         "labels": len(package.labels),
         "precisions": [variant.precision for variant in package.variant],
         "engines": model_build.engine_rows(standings(package, PlanStore())),
+        "update": update,
         "folder": str(listed.folder),
         "fault": None,
     }
+
+
+def _update_line(folder: Path) -> str | None:
+    """How the last update of that name stands."""
+    from agent.detection.versions import Versions
+
+    trial = Versions(folder.parent, folder.name).record()
+    return None if trial is None else trial.line()
 
 
 def _package_rows(package: ModelPackage) -> dict[str, Any]:

@@ -94,6 +94,17 @@ def command(
         raise EngineError(f"{found.name}: not every plan is ready; the table says why")
 
 
+def build_rows(package: ModelPackage, place: Place) -> list[dict[str, Any]]:
+    """Build the plans of every variant that the gate lets pass and that are not right as they are; a row each."""
+    from agent.engines.plan_store import PlanStore
+
+    return [
+        _row(package, one, place) | _built(package, one, place, PlanStore(), None, rebuild=False, no_build=False)
+        for one in _chosen(package, ())
+        if one.verdict.usable
+    ]
+
+
 def _here() -> Place:
     from agent.detection.plans import place_here
     from agent.engines import flavour

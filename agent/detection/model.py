@@ -18,6 +18,7 @@ import msgspec
 
 from agent.config import did_you_mean
 from agent.detection.manifest import InputSpec, Manifest, Variant, parse, to_toml
+from agent.detection.versions import place_of
 from agent.engines.disk import sync
 from agent.errors import MissingModelError, ModelError
 
@@ -74,7 +75,7 @@ def find_package(spec: str | os.PathLike[str], models: Path | None = None) -> Mo
     homes = [Path(text).expanduser()]
     if "/" not in text and text not in ("", ".", ".."):
         homes += [models / text, BUNDLED / text]
-    for folder in homes:
+    for folder in map(place_of, homes):
         if (folder / MANIFEST).is_file():
             return load_package(folder)
     raise _not_found(text, homes[0], models)
@@ -197,7 +198,7 @@ def _in_folder(manifest: Manifest, folder: Path) -> ModelPackage:
 
 def _listed(folder: Path) -> Listed:
     try:
-        return Listed(folder, load_package(folder))
+        return Listed(folder, load_package(place_of(folder)))
     except ModelError as error:
         return Listed(folder, None, str(error).splitlines()[0])
 

@@ -1,0 +1,154 @@
+"""Another version of a model: delivered, verified, judged on this machine against the one in use, and given its name.
+
+Every step leaves one whole model under the name, wherever it is interrupted. How the steps are made stands in
+detection/delivery.py, versions.py and admission.py; what becomes of the trial, in the daemon's model_trial.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from agent.detection.delivery import Order, Tell, deliver, untold
+from agent.detection.manifest import NAME_PATTERN
+from agent.detection.model import BUNDLED, MANIFEST, ModelPackage, load_package
+from agent.detection.versions import Trial, Versions, only_installer, place_of, staging
+from agent.errors import ModelError
+
+if TYPE_CHECKING:
+    from agent.precision.admission import Admission
+
+log = logging.getLogger(__name__)
+
+STEPS = ("staged", "verified", "placed", "gated", "swapped", "done")
+"""In their order."""
+ALREADY = "this very version is in use already"
+
+Gate = Callable[[ModelPackage, ModelPackage | None], "Admission"]
+"""Judges a new package against the one in use, None where there is none. Raises ModelError, EngineError: refused."""
+
+
+class Installed(NamedTuple):
+    """``trial``: that begins, or None where the version was there already; ``notes``: what the user should know."""
+
+    package: ModelPackage
+    trial: Trial | None
+    signed: str | None
+    admission: Admission | None
+    notes: tuple[str, ...]
+
+
+def install(
+    order: Order,
+    models: Path,
+    gate: Gate,
+    *,
+    at: float,
+    seconds: float,
+    name: str | None = None,
+    tell: Tell = untold,
+    step: Callable[[str], object] = str,
+) -> Installed:
+    """Install a package in the folder ``models`` under its name, or ``name``. ``at``: UNIX seconds; ``seconds`` of
+    trial, none for 0; ``step`` is called after each of STEPS.
+
+    Raises MissingModelError, ModelError, EngineError: then the model in use is the one that was.
+    """
+    try:
+        with only_installer(models):
+            return _install(order, models, gate, at, seconds, name, tell, step)
+    except OSError as error:
+        raise ModelError(f"{models}: cannot be written: {error.strerror or error}") from None
+
+
+def roll_back(models: Path, name: str, reason: str) -> Trial:
+    """Give the name back to the version before. Raises ModelError."""
+    with only_installer(models):
+        versions = Versions(models, name)
+        versions.settle()
+        return versions.roll_back(reason)
+
+
+def accept(models: Path, name: str, reason: str) -> Trial:
+    """End a trial: the new version stays. Raises ModelError."""
+    with only_installer(models):
+        return Versions(models, name).accept(reason)
+
+
+def _install(
+    order: Order,
+    models: Path,
+    gate: Gate,
+    at: float,
+    seconds: float,
+    name: str | None,
+    tell: Tell,
+    step: Callable[[str], object],
+) -> Installed:
+    with staging(models) as folder:
+        delivered = deliver(order, folder, tell)
+        step("staged")
+        name = _checked(name or delivered.package.name)
+        versions = Versions(models, name)
+        versions.home.mkdir(exist_ok=True)
+        versions.settle()
+        versions.prune()
+        _refuse_while_on_trial(versions)
+        old, notes = _in_use(models, name)
+        step("verified")
+        if old is not None and _same(old, delivered.package):
+            return Installed(old, None, delivered.signed, None, (ALREADY,))
+        version = versions.take_in(delivered.package.folder)
+    step("placed")
+    try:
+        package = load_package(versions.folder(version))
+        admission = gate(package, old)
+        step("gated")
+    except BaseException:
+        versions.drop(version)
+        raise
+    trial = versions.begin(version, seconds=seconds, at=at)
+    step("swapped")
+    if not seconds or old is None:
+        trial = versions.accept("without a trial" if old is not None else "the first of its name")
+    versions.prune()
+    step("done")
+    return Installed(package, trial, delivered.signed, admission, notes)
+
+
+def _refuse_while_on_trial(versions: Versions) -> None:
+    trial = versions.on_trial()
+    if trial is not None and trial.state == "running":
+        raise ModelError(
+            f"{versions.link}: {trial.line()}; wait for its end, or end it: "
+            f"edgewarden model accept {versions.name}, or edgewarden model rollback {versions.name}"
+        )
+
+
+def _in_use(models: Path, name: str) -> tuple[ModelPackage | None, tuple[str, ...]]:
+    """The package that has the name, of ours or of those that ship; None where there is none, or it is broken."""
+    for folder in (place_of(models / name), BUNDLED / name):
+        if (folder / MANIFEST).is_file():
+            try:
+                return load_package(folder), ()
+            except ModelError as error:
+                return None, (f"the model of that name cannot be used, so nothing is compared: {error}",)
+    return None, ()
+
+
+def _same(old: ModelPackage, new: ModelPackage) -> bool:
+    """But for the variants that were made of it here."""
+    known = {variant.sha256 for variant in old.variant}
+    alike = msgspec.structs.replace(new, folder=old.folder, variant=old.variant) == old
+    return alike and all(variant.sha256 in known for variant in new.variant)
+
+
+def _checked(name: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ModelError(f"{name!r}: no name for a package; letters, digits, dot, dash, underscore, 64 at most")
+    return name
