@@ -52,6 +52,7 @@ from agent.host.loading import table_faults
 from agent.host.log import EventLog
 from agent.host.manager import Fresh, Host
 from agent.logs import reconfigure
+from agent.model_trial import Look, ModelTrial
 from agent.pipeline import Lane, Pipeline, failure
 from agent.precision.contest import WAITS, Contest, ContestMeans
 from agent.precision.contest_rules import Standing
@@ -168,8 +169,13 @@ class App:
         stack.callback(stop_captures, lanes)
         for lane in lanes:
             lane.capture.start()
+        self.trial = ModelTrial(config.model.path, state_dir)
         with takes_long(f"loading {config.model.path}"):
-            self.detector = build_detector(config.model, self.host.registry.decoders)
+            self.detector = self.trial.load(
+                config.model.path, lambda: build_detector(config.model, self.host.registry.decoders)
+            )
+        self.trial.use(self.detector.package, time.monotonic())
+        stack.callback(lambda: self.trial.stop(self._failure))
         stack.callback(lambda: self.detector.close())
         self._startup.ended("engine", time.monotonic())
         self._better = build_better(config, self.detector, self.host.registry.decoders)
@@ -177,7 +183,7 @@ class App:
         self.pipeline = Pipeline(
             lanes, self.detector, self.host, score=config.model.score, wake=self._wake, max_frames=self._max_frames
         )
-        self.reloading = Reloading(self._read, self._apply)
+        self.reloading = Reloading(self._read, self._apply, lambda: self.config)
         self._swaps = self.detector.swaps
         self._governing = governing(config, self.detector, self.detector.seconds())
         rungs = self._governing.rungs
@@ -248,6 +254,7 @@ class App:
             before = self.lanes
             self.pipeline.between_frames(lambda: self._install(change)).result()
             undo.pop_all()
+        self.trial.use(detector.package, time.monotonic())
         self._follow(todo, before, upgrade)
         changed = [one.what for one in todo.changes]
         if package is not detector.package and not todo.touches("model"):
@@ -271,10 +278,14 @@ class App:
     def _next_detector(self, todo: Plan, decoders: Mapping[str, type[Decoder]]) -> EngineSet:
         """The one that runs, or another one beside it, warm, where the model, its files or their use have changed."""
         model = todo.config.model
-        if not todo.touches("model") and find_package(model.path) == self.detector.package:
-            return self.detector
-        with takes_long(f"loading {model.path}"):
-            return build_detector(model, decoders)
+
+        def load() -> EngineSet:
+            if not todo.touches("model") and find_package(model.path) == self.detector.package:
+                return self.detector
+            with takes_long(f"loading {model.path}"):
+                return build_detector(model, decoders)
+
+        return self.trial.load(model.path, load)
 
     def _next_lanes(self, todo: Plan, factories: Mapping[str, Callable[[str], Source]]) -> list[Lane]:
         """The lanes that stay, and new ones, whose cameras are not opened yet."""
@@ -406,6 +417,8 @@ class App:
         health = msgspec.structs.replace(self.health(reading), busy=None if share is None else round(share, 4))
         health = self.steering.tick(health, now)
         self._executor.tick(self.pipeline, self.control.decision.rate, now)
+        if self.trial.tick(self._look(now), now):
+            self.reloading.ask(again=True)
         decision = self.control.decision
         health = msgspec.structs.replace(health, rung=decision.rung, rate=decision.rate, reason=decision.reason)
         self.host.offer_health(health)
@@ -415,6 +428,14 @@ class App:
             self.host.save_unfinished()
             if not self._stop_event.is_set():
                 notify(status(status_line(health, self.reloading.told)))
+
+    def _look(self, now: float) -> Look:
+        """What the model does, for its trial: where a camera is up, and no better engine is being made ready."""
+        ages = [age for lane in self.lanes if (age := lane.age_p95_ms(now)) is not None]
+        is_up = any(lane.capture.status(now).state == "up" and not lane.paused for lane in self.lanes)
+        is_ready = not isinstance(self._better, Upgrade) or self._better.finished.is_set()
+        counts = self.pipeline.counts
+        return Look(counts.inferred, counts.detections, max(ages, default=None), is_up and is_ready)
 
     def health(self, reading: Reading) -> Health:
         """The state of the node at this moment."""
@@ -446,6 +467,7 @@ class App:
             rate=self.control.decision.rate,
             reason=self.control.decision.reason,
             reload=self.reloading.told,
+            trial=self.trial.told,
             precision=self.detector.precision,
             precisions=self.detector.told,
             backend=self.detector.backend,
@@ -582,7 +604,7 @@ def build_contest(config: Config, engines: EngineSet, decoders: Mapping[str, typ
     model = config.model
     if model.backend != "auto" or model.device == "cuda" or begins_with(model) != "onnxruntime" or not is_installed():
         return None
-    package = find_package(model.path)
+    package = engines.package or find_package(model.path)
     named = {rung.precision for rung in config.governor.ladder} or ({model.precision} - {"auto"})
     judgements = {name: one for name, one in accurate(package).items() if not named or name in named}
     means = ContestMeans(

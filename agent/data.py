@@ -299,6 +299,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     variant of the model what the accuracy gate says, and where it runs.
     ``rung_seconds``: time spent in each rung of the ladder since the start.
     ``reload``: what the last reload could not do: why it was refused, or what needs a restart; empty when all holds.
+    ``trial``: of an update of the model, how it stands, or why it was rolled back; empty when there is none.
     """
 
     v: int = SCHEMA_VERSION
@@ -335,6 +336,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     rung_seconds: tuple[float, ...] = ()
     reload: str = ""
+    trial: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):

@@ -33,13 +33,22 @@ class Applied(NamedTuple):
 class Reloading:
     """``read`` gives the new configuration, ``apply`` makes it hold; both raise AgentError, then nothing has changed.
 
-    ``told``: what the last reload could not do, for health and the service manager; empty when all holds.
+    ``told``: what the last reload could not do, for health and the service manager; empty when all holds. ``running``:
+    the configuration that holds, for those who ask that it be applied again.
     """
 
-    def __init__(self, read: Callable[[], Config], apply: Callable[[Config], Applied]) -> None:
+    def __init__(
+        self,
+        read: Callable[[], Config],
+        apply: Callable[[Config], Applied],
+        running: Callable[[], Config] | None = None,
+    ) -> None:
         self.told = ""
         self._read = read
         self._apply = apply
+        self._running = running or read
+        self._source = read
+        self._read_asked = False
         self._changed = threading.Condition()
         self._asked: list[Future[Answer]] = []
         self._stop = False
@@ -64,14 +73,16 @@ class Reloading:
         """Whether nothing is to be changed any more."""
         return self._stop
 
-    def ask(self) -> Future[Answer]:
+    def ask(self, *, again: bool = False) -> Future[Answer]:
         """Reload. Those who ask while a reload is under way share the next one. The Future gives what was changed and
-        what needs a restart, or fails with AgentError that says why nothing changed."""
+        what needs a restart, or fails with AgentError that says why nothing changed. ``again``: the configuration stays
+        as it is, what it names (the model) has changed."""
         answer: Future[Answer] = Future()
         with self._changed:
             stopped = self._stop
             if not stopped:
                 self._asked.append(answer)
+                self._read_asked = self._read_asked or not again
                 self._changed.notify_all()
         if stopped:
             answer.set_exception(ConfigError("reload: the agent is stopping"))
@@ -89,6 +100,8 @@ class Reloading:
             if self._stop:
                 return None
             asked, self._asked = self._asked, []
+            self._source = self._read if self._read_asked else self._running
+            self._read_asked = False
             return asked
 
     def _refuse_rest(self) -> None:
@@ -99,7 +112,7 @@ class Reloading:
 
     def _reload(self, asked: Sequence[Future[Answer]]) -> None:
         try:
-            applied = self._apply(self._read())
+            applied = self._apply(self._source())
         except AgentError as error:
             self._refuse(asked, error)
         except Exception as error:  # a fault of ours, or of a plugin's: the daemon lives on with what it had

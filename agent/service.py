@@ -58,6 +58,7 @@ def status_line(health: Health, reload: str = "") -> str:
     fps = sum(camera.fps for camera in health.cameras.values())
     parts = [
         *([reload] if reload else []),
+        *([f"model {health.trial}"] if health.trial else []),
         f"{len(up)} of {len(health.cameras)} camera(s) up{f' ({others})' if others else ''}",
         f"rung {health.rung}, {health.precision}, {fps:.1f} inferences/s",
         f"frame age p95 {health.frame_age_ms.get('p95', 0.0):.0f} ms",

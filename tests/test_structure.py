@@ -15,7 +15,7 @@ LAYERS = [
     {"detection"},
     {"precision"},
     {"pipeline"},
-    {"control", "reload", "execution"},
+    {"control", "reload", "execution", "model_trial"},
     {"reloading"},
     {"app", "testing"},
     {"cli"},

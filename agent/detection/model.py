@@ -18,7 +18,7 @@ import msgspec
 
 from agent.config import did_you_mean
 from agent.detection.manifest import InputSpec, Manifest, Variant, parse, to_toml
-from agent.detection.versions import place_of
+from agent.detection.versions import Versions, place_of
 from agent.engines.disk import sync
 from agent.errors import MissingModelError, ModelError
 
@@ -79,6 +79,14 @@ def find_package(spec: str | os.PathLike[str], models: Path | None = None) -> Mo
         if (folder / MANIFEST).is_file():
             return load_package(folder)
     raise _not_found(text, homes[0], models)
+
+
+def versions_of(spec: str, models: Path | None = None) -> Versions:
+    """Of the model that ``find_package`` finds under this name or path; there need not be any."""
+    folder = Path(spec).expanduser()
+    if "/" not in spec and spec not in ("", ".", "..") and not (folder / MANIFEST).is_file():
+        folder = (models or models_dir()) / spec
+    return Versions(folder.parent, folder.name)
 
 
 def load_package(folder: str | os.PathLike[str]) -> ModelPackage:

@@ -19,6 +19,7 @@ from typing import Literal
 
 import msgspec
 
+from agent.detection.probation import Observed
 from agent.engines.disk import sync
 from agent.errors import ModelError
 
@@ -32,28 +33,18 @@ VERSION = re.compile(r"\d{4,9}")
 State = Literal["waiting", "running", "accepted", "rolled back"]
 
 
-class Baseline(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model did while it worked: detections and frames inferred in ``seconds``, and the usual 95th percentile of
-    the frames' age in milliseconds, None where none was seen."""
-
-    seconds: float
-    frames: int
-    detections: int
-    age_ms: float | None = None
-
-
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """An update on trial, or how its trial ended. ``previous``: the version that it goes back to; empty where that is
-    the package that ships. ``seconds``: how long it is to be watched; ``starts``: of the daemon with it, that did not
-    come to an orderly end."""
+    the package that ships. ``seconds``: how long it is to be watched; ``seen``: what it did so far, ``old``: what the
+    version before did; ``starts``: of the daemon with it, that did not come to an orderly end."""
 
     candidate: str
     previous: str
     state: State
     seconds: float
     at: float
-    seen: Baseline = Baseline(seconds=0.0, frames=0, detections=0)
-    baseline: Baseline | None = None
+    seen: Observed = Observed()
+    old: Observed | None = None
     starts: int = 0
     reason: str = ""
 

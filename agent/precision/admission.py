@@ -102,9 +102,7 @@ def _speeds(package: ModelPackage, old: ModelPackage | None) -> tuple[float, flo
     """Seconds an inference: medians of interleaved rounds."""
     detectors: list[Detector] = []
     try:
-        for one in (package, old):
-            if one is not None:
-                detectors.append(_opened(one))
+        detectors.extend(_opened(one) for one in (package, old) if one is not None)
         raced = race(detectors)
     finally:
         for detector in detectors:
