@@ -16,6 +16,8 @@ from waiting import wait_until
 from agent.detection.delivery import Order
 from agent.detection.model import ModelPackage, find_package, sha256_of
 from agent.detection.versions import Trial, Versions
+from agent.errors import EngineError
+from agent.model_trial import Look, ModelTrial
 from agent.precision.admission import Admission
 from agent.precision.install import install
 
@@ -180,3 +182,92 @@ def test_an_update_that_cannot_be_loaded_is_rolled_back_at_once(box: Box, blind:
     assert "phone" in find_package(NAME, box.models).labels
     frames = box.health()["cameras"]["cam"]["inferred"] if box.health() else 0
     wait_until(lambda: box.has_seen(frames + 10), 60, "it infers, with the old one")
+
+
+# the same without a process
+
+
+class Looked:
+    """A trial that looks every second at a model with ten frames a second, one detection in each by default."""
+
+    def __init__(self, box: Box) -> None:
+        self.trial = ModelTrial(str(box.models / NAME), box.folder)
+        self.package = self.trial.load(str(box.models / NAME), lambda: find_package(str(box.models / NAME)))
+        self.trial.use(self.package, 0.0)
+        self.now = 0.0
+        self.detections = 0
+
+    def look(self, seconds: int, *, detections: int = 10, working: bool = True) -> bool:
+        """Whether it was said at last that another model is to be loaded."""
+        another = False
+        for _ in range(seconds):
+            self.now += 1.0
+            self.detections += detections
+            another = self.trial.tick(Look(int(self.now) * 10, self.detections, 40.0, working), self.now)
+        return another
+
+    def follow(self, box: Box) -> None:
+        self.package = self.trial.load(str(box.models / NAME), lambda: find_package(str(box.models / NAME)))
+        self.trial.use(self.package, self.now)
+
+
+@pytest.fixture
+def looked(box: Box, blind: Path) -> Looked:
+    """It has worked with the old one for a minute, and then took the new one."""
+    box.folder.mkdir(exist_ok=True)
+    looked = Looked(box)
+    assert not looked.look(60)
+    install(Order(str(blind)), box.models, _unmeasured, at=0.0, seconds=100.0)
+    assert looked.look(1), "the new one is noticed"
+    assert not looked.look(5), "and asked for once"
+    assert looked.look(25), "and again later"
+    looked.follow(box)
+    assert looked.trial.told == "watch: 0001: on trial, 0 of 100 s watched"
+    return looked
+
+
+def test_a_trial_is_passed_told_and_remembered(looked: Looked, box: Box) -> None:
+    looked.look(99)
+    assert "on trial" in looked.trial.told
+    looked.look(5)
+    assert looked.trial.told == ""
+    assert box.record().reason == "600.0 detections a minute for 600.0, frames 40 for 40 ms old"
+
+
+def test_while_no_camera_is_up_the_trial_stands_still(looked: Looked, box: Box) -> None:
+    looked.look(1000, detections=0, working=False)
+    assert box.record().state == "running"
+    assert looked.look(11, detections=0), "the old one is to be loaded"
+    assert box.record().state == "rolled back"
+    assert looked.trial.told == "watch: 0001: rolled back: 0.0 detections a minute, 600.0 by the old one"
+    looked.follow(box)
+    assert "phone" in looked.package.labels
+
+
+def test_an_engine_that_fails_for_good_ends_the_trial(looked: Looked, box: Box) -> None:
+    looked.trial.stop(EngineError("the engine failed four times"))
+    assert (box.record().state, box.record().reason) == ("rolled back", "it failed: the engine failed four times")
+
+
+def test_a_reload_during_the_trial_is_no_start_and_its_failure_no_fault_of_the_model(looked: Looked, box: Box) -> None:
+    def fail() -> ModelPackage:
+        raise EngineError("no CUDA here")
+
+    for _ in range(5):
+        with pytest.raises(EngineError):
+            looked.trial.load(str(box.models / NAME), fail)
+        looked.follow(box)
+    assert (box.record().state, box.record().starts) == ("running", 1)
+
+
+def test_a_trial_that_was_ended_by_hand_is_watched_no_more(looked: Looked, box: Box) -> None:
+    box.versions.accept("by hand")
+    looked.look(50, detections=0)
+    assert box.record().reason == "by hand"
+    assert looked.trial.told == ""
+
+
+def test_what_nobody_can_read_of_a_trial_is_as_if_there_were_none(looked: Looked, box: Box) -> None:
+    (box.versions.home / "trial.json").write_bytes(b"{")
+    assert not looked.look(50, detections=0)
+    assert box.versions.current() == "0001", "nothing is changed by a guess"

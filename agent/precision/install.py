@@ -6,9 +6,9 @@ detection/delivery.py, versions.py and admission.py; what becomes of the trial, 
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,12 +18,11 @@ from agent.detection.delivery import Order, Tell, deliver, untold
 from agent.detection.manifest import NAME_PATTERN
 from agent.detection.model import BUNDLED, MANIFEST, ModelPackage, load_package
 from agent.detection.versions import Trial, Versions, only_installer, place_of, staging
-from agent.errors import ModelError
+from agent.engines.disk import sync
+from agent.errors import MissingModelError, ModelError
 
 if TYPE_CHECKING:
     from agent.precision.admission import Admission
-
-log = logging.getLogger(__name__)
 
 STEPS = ("staged", "verified", "placed", "gated", "swapped", "done")
 """In their order."""
@@ -59,25 +58,40 @@ def install(
 
     Raises MissingModelError, ModelError, EngineError: then the model in use is the one that was.
     """
-    try:
-        with only_installer(models):
-            return _install(order, models, gate, at, seconds, name, tell, step)
-    except OSError as error:
-        raise ModelError(f"{models}: cannot be written: {error.strerror or error}") from None
+    with _told_of(models), only_installer(models):
+        return _install(order, models, gate, at, seconds, name, tell, step)
 
 
 def roll_back(models: Path, name: str, reason: str) -> Trial:
-    """Give the name back to the version before. Raises ModelError."""
-    with only_installer(models):
-        versions = Versions(models, name)
+    """Give the name back to the version before. Raises MissingModelError, ModelError."""
+    versions = _installed(models, name)
+    with _told_of(models), only_installer(models):
         versions.settle()
         return versions.roll_back(reason)
 
 
 def accept(models: Path, name: str, reason: str) -> Trial:
-    """End a trial: the new version stays. Raises ModelError."""
-    with only_installer(models):
-        return Versions(models, name).accept(reason)
+    """End a trial: the new version stays. Raises MissingModelError, ModelError."""
+    versions = _installed(models, name)
+    with _told_of(models), only_installer(models):
+        return versions.accept(reason)
+
+
+def _installed(models: Path, name: str) -> Versions:
+    versions = Versions(models, _checked(name))
+    if not versions.home.is_dir():
+        raise MissingModelError(
+            f"{versions.link}: no update of it was ever installed; `edgewarden model list` shows all"
+        )
+    return versions
+
+
+@contextlib.contextmanager
+def _told_of(models: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(f"{models}: cannot be written: {error.strerror or error}") from None
 
 
 def _install(
@@ -96,6 +110,8 @@ def _install(
         name = _checked(name or delivered.package.name)
         versions = Versions(models, name)
         versions.home.mkdir(exist_ok=True)
+        for folder in (versions.home.parent, models):
+            sync(folder)
         versions.settle()
         versions.prune()
         _refuse_while_on_trial(versions)

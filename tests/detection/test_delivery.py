@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
-import hashlib
 import http.server
 import io
 import os
@@ -20,9 +18,9 @@ from pathlib import Path
 
 import pytest
 from authority import Authority
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from signer import Signer
 
 from agent.detection import delivery
 from agent.detection.archive import Bounds, unpack
@@ -30,26 +28,6 @@ from agent.detection.delivery import Delivered, Order, deliver
 from agent.detection.model import find_package, sha256_of
 from agent.detection.signature import read_key, read_signature, verify
 from agent.errors import ConfigError, MissingModelError, ModelError
-
-KEY_ID = bytes(range(8))
-
-
-class Signer:
-    """Signs as minisign does, with a key of its own."""
-
-    def __init__(self) -> None:
-        self._private = Ed25519PrivateKey.generate()
-        public = self._private.public_key().public_bytes_raw()
-        self.key = base64.b64encode(b"Ed" + KEY_ID + public).decode()
-
-    def sign(self, file: Path, *, legacy: bool = False, comment: str = "made by a test") -> Path:
-        content = file.read_bytes()
-        signature = self._private.sign(content if legacy else hashlib.blake2b(content).digest())
-        head = base64.b64encode((b"Ed" if legacy else b"ED") + KEY_ID + signature).decode()
-        seal = base64.b64encode(self._private.sign(signature + comment.encode())).decode()
-        target = file.with_name(file.name + ".minisig")
-        target.write_text(f"untrusted comment: x\n{head}\ntrusted comment: {comment}\n{seal}\n")
-        return target
 
 
 @pytest.fixture
