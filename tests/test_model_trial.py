@@ -237,7 +237,7 @@ def test_a_trial_is_passed_told_and_remembered(looked: Looked, box: Box) -> None
 def test_while_no_camera_is_up_the_trial_stands_still(looked: Looked, box: Box) -> None:
     looked.look(1000, detections=0, working=False)
     assert box.record().state == "running"
-    assert looked.look(11, detections=0), "the old one is to be loaded"
+    assert looked.look(10, detections=0), "the old one is to be loaded"
     assert box.record().state == "rolled back"
     assert looked.trial.told == "watch: 0001: rolled back: 0.0 detections a minute, 600.0 by the old one"
     looked.follow(box)

@@ -94,17 +94,6 @@ def command(
         raise EngineError(f"{found.name}: not every plan is ready; the table says why")
 
 
-def build_rows(package: ModelPackage, place: Place) -> list[dict[str, Any]]:
-    """Build the plans of every variant that the gate lets pass and that are not right as they are; a row each."""
-    from agent.engines.plan_store import PlanStore
-
-    return [
-        _row(package, one, place) | _built(package, one, place, PlanStore(), None, rebuild=False, no_build=False)
-        for one in _chosen(package, ())
-        if one.verdict.usable
-    ]
-
-
 def _here() -> Place:
     from agent.detection.plans import place_here
     from agent.engines import flavour
@@ -187,12 +176,12 @@ def _builder(wanted: Wanted) -> Any:
     from agent.engines.build_process import run_build
 
     def build(part: Path) -> None:
-        run_build(wanted.request, part, _Shares(f"{wanted.order.model} {wanted.request.precision}").tell)
+        run_build(wanted.request, part, Shares(f"{wanted.order.model} {wanted.request.precision}").tell)
 
     return build
 
 
-class _Shares:
+class Shares:
     """A line of progress on stderr now and then: the phase and how far it is."""
 
     def __init__(self, what: str) -> None:

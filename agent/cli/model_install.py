@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent.detection.model import ModelPackage
     from agent.detection.signature import PublicKey
     from agent.detection.versions import Trial
-    from agent.precision.admission import Admission
+    from agent.precision.admission import Admission, Gpu
     from agent.precision.install import Gate, Installed
 
 CONFIG_VARIABLE = "EDGEWARDEN_CONFIG"
@@ -175,24 +175,26 @@ def _gate(pictures: Sequence[Frame], slower: float, *, build: bool) -> Gate:
     def gate(package: ModelPackage, old: ModelPackage | None) -> Admission:
         from agent.precision.admission import admit
 
-        admission = admit(package, old, pictures, slower=slower)
-        return admission._replace(notes=(*admission.notes, *_plans(package))) if build else admission
+        return admit(package, old, pictures, slower=slower, gpu=_gpu() if build else None)
 
     return gate
 
 
-def _plans(package: ModelPackage) -> list[str]:
-    """Build the TensorRT plans that the daemon will use, where TensorRT runs here; what it cannot have."""
-    from agent.cli.model_build import build_rows
+def _gpu() -> Gpu | None:
+    """TensorRT on this machine; None where ONNX Runtime is the engine."""
+    from agent.cli.model_build import Shares
     from agent.detection.plans import find_tensorrt
+    from agent.engines.plan_store import PlanStore
     from agent.errors import EngineError
+    from agent.precision.on_gpu import on_gpu
 
     try:
-        place = find_tensorrt().place
+        tensorrt = find_tensorrt()
     except EngineError:
-        return []  # then ONNX Runtime is the engine, and was judged
-    rows = build_rows(package, place)
-    return [f"TensorRT, {row['precision']}: {row['state']}: {row['reason']}" for row in rows if row["state"] != "ready"]
+        return None
+    return lambda package, build: on_gpu(
+        package, tensorrt, PlanStore(), Shares(f"building for {tensorrt.place.where}").tell if build else None
+    )
 
 
 def _show(done: Installed, name: str, as_json: bool) -> None:

@@ -169,16 +169,17 @@ class Versions:
             if stayed or nameless:
                 self._switch(record.previous)
 
-    def prune(self) -> None:
-        """Remove what is neither in use nor what the last trial was about. By the installer alone."""
+    def prune(self) -> list[Path]:
+        """Remove what is neither in use nor what the last trial was about: those folders. By the installer alone."""
         with self._alone():
             for part in self.home.glob(".*.part"):
                 part.unlink()
         record = self.record()
         kept = {self.current()} | ({record.candidate, record.previous} if record is not None else set())
-        for path in self._versions():
-            if path.name not in kept:
-                shutil.rmtree(path, ignore_errors=True)
+        gone = [path for path in self._versions() if path.name not in kept]
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+        return gone
 
     def _save(self, record: Trial) -> None:
         part = self.home / f".{RECORD}.part"

@@ -172,6 +172,14 @@ class PlanStore:
         self._drop_others(slot, record.file)
         return record
 
+    def forget(self, folder: Path) -> None:
+        """Remove the plans of the package that was in ``folder``; one that cannot be removed only takes room."""
+        place = _place(folder)
+        for pattern in (f"*-{place}.json", f"*-{place}-{'[0-9a-f]' * 12}.plan"):
+            for path in self.folder.glob(pattern):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
     @contextlib.contextmanager
     def part_file(self, slot: str) -> Iterator[Path]:
         """A new file in the store to write a plan to; gone at the end, unless ``put`` has taken it."""
@@ -304,8 +312,11 @@ def slot_name(model: str, precision: str, target: str | None, folder: Path) -> s
 
     ``folder``: the package's; packages of the same name elsewhere have slots of their own.
     """
-    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
-    return f"{model}-{precision}-{target or 'here'}-{place}"
+    return f"{model}-{precision}-{target or 'here'}-{_place(folder)}"
+
+
+def _place(folder: Path) -> str:
+    return hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
 
 
 def _lock(handle: int, slot: str, stop: Callable[[], bool]) -> None:

@@ -5,7 +5,7 @@ Judged are the variants that each would be used with. What it does at the camera
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from agent.detection.detector import Detector
     from agent.detection.manifest import Variant
     from agent.detection.model import ModelPackage
+    from agent.precision.on_gpu import OnGpu
 
+Gpu = Callable[["ModelPackage", bool], "OnGpu"]
+"""Times a package on this machine's GPU; plans that are missing are built where that is wanted."""
 SLOWER = 1.5
 """How many times the old one's time the new one may take."""
 NOISE = 0.5e-3
@@ -43,7 +46,12 @@ class Admission(NamedTuple):
 
 
 def admit(
-    package: ModelPackage, old: ModelPackage | None, pictures: Sequence[Frame] = (), *, slower: float = SLOWER
+    package: ModelPackage,
+    old: ModelPackage | None,
+    pictures: Sequence[Frame] = (),
+    *,
+    slower: float = SLOWER,
+    gpu: Gpu | None = None,
 ) -> Admission:
     """Judge a new package. ``pictures``: of the place where it will work, where there are any; ``slower``: how many
     times the old one's time it may take. Raises ModelError or EngineError, which say why it is refused.
@@ -51,6 +59,9 @@ def admit(
     notes = [*_missing_labels(package, old), *_broken_variants(package)]
     _infer_something(package)
     seconds, old_seconds = _speeds(package, old)
+    if gpu is not None:
+        seconds, old_seconds, faults = _on_gpu(package, old, gpu, seconds, old_seconds)
+        notes += faults
     if old_seconds is not None and seconds > max(slower * old_seconds, old_seconds + NOISE):
         raise ModelError(
             f"{package.name}: refused: {seconds * 1e3:.2f} ms an inference here, {seconds / old_seconds:.1f} times the "
@@ -108,6 +119,17 @@ def _speeds(package: ModelPackage, old: ModelPackage | None) -> tuple[float, flo
         for detector in detectors:
             detector.close()
     return raced[0].seconds, raced[1].seconds if old is not None else None
+
+
+def _on_gpu(
+    package: ModelPackage, old: ModelPackage | None, gpu: Gpu, seconds: float, old_seconds: float | None
+) -> tuple[float, float | None, list[str]]:
+    """The speeds that count where TensorRT runs, and what is in its way; given are those by ONNX Runtime."""
+    new, before = gpu(package, True), gpu(old, False) if old is not None else None
+    notes = [f"no TensorRT engine of {precision}: {fault}" for precision, fault in new.faults.items()]
+    if before is None or before.best is None:
+        return new.best or seconds, old_seconds if new.best is None else None, notes
+    return new.best or seconds, before.best, notes
 
 
 def _compare(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,7 @@ from agent.detection.manifest import NAME_PATTERN
 from agent.detection.model import BUNDLED, MANIFEST, ModelPackage, load_package
 from agent.detection.versions import Trial, Versions, only_installer, place_of, staging
 from agent.engines.disk import sync
+from agent.engines.plan_store import PlanStore
 from agent.errors import MissingModelError, ModelError
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _install(
         for folder in (versions.home.parent, models):
             sync(folder)
         versions.settle()
-        versions.prune()
+        _forget(versions.prune())
         _refuse_while_on_trial(versions)
         old, notes = _in_use(models, name)
         step("verified")
@@ -127,14 +128,21 @@ def _install(
         step("gated")
     except BaseException:
         versions.drop(version)
+        _forget([versions.folder(version)])
         raise
     trial = versions.begin(version, seconds=seconds, at=at)
     step("swapped")
     if not seconds or old is None:
         trial = versions.accept("without a trial" if old is not None else "the first of its name")
-    versions.prune()
+    _forget(versions.prune())
     step("done")
     return Installed(package, trial, delivered.signed, admission, notes)
+
+
+def _forget(folders: Sequence[Path]) -> None:
+    """The engines of versions that are gone."""
+    for folder in folders:
+        PlanStore().forget(folder)
 
 
 def _refuse_while_on_trial(versions: Versions) -> None:
