@@ -102,7 +102,7 @@ def parse(text: str, origin: str) -> Manifest:
     """Check the text of a model.toml. Raises ModelError with one line, begun by ``origin``, for each fault."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # endless numbers, endless nesting
         raise ModelError(f"{origin}: not valid TOML: {error}") from None
     manifest, faults = read_struct(Manifest, table, "")
     if manifest is None:

@@ -91,6 +91,16 @@ def test_a_manifest_that_names_a_file_elsewhere_is_refused(file: str, package: P
         delivered(tmp_path, package)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a = " + "[" * 100_000, "a = " + "9" * 10_000, "", "\x00", "a.b." * 5000 + "c = 1", "[" * 1000, "x" * (2 << 20)],
+)
+def test_a_hostile_manifest_is_refused(text: str, package: Path, tmp_path: Path) -> None:
+    (package / "model.toml").write_text(text)
+    with pytest.raises(ModelError):
+        delivered(tmp_path, package)
+
+
 def test_a_link_out_of_a_package_and_a_pipe_in_it_are_refused(package: Path, tmp_path: Path) -> None:
     model = package / find_package("desk").choose().file
     shutil.copy(model, tmp_path / "elsewhere.onnx")

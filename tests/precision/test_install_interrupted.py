@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,10 @@ def new(tmp_path: Path) -> ModelPackage:
     return package(tmp_path / "sources" / "2", version=2)
 
 
-def _killed_everywhere(scenario: str, models: Path, new: ModelPackage) -> list[dict[str, Any]]:
+def _killed_everywhere(scenario: str, models: Path, source: Path) -> list[dict[str, Any]]:
     """What was left after each kill; the last one was not killed."""
     done = subprocess.run(
-        [sys.executable, killed_install.__file__, scenario, models, new.folder, models.with_name("work")],
+        [sys.executable, killed_install.__file__, scenario, models, source, models.with_name("work")],
         capture_output=True,
         text=True,
         timeout=300,
@@ -62,10 +63,21 @@ def test_an_update_of_a_plain_folder_killed_anywhere_leaves_one_whole_model(
 ) -> None:
     models = tmp_path / "models"
     old = package(models, version=1)
-    rows = _killed_everywhere(scenario, models, new)
+    rows = _killed_everywhere(scenario, models, new.folder)
     assert len(rows) > 30, "the kills reach every step"
     _one_works_always(rows, old, new)
     assert all(row["after"] == _files(new) for row in rows)
+
+
+def test_an_update_by_a_tar_killed_anywhere_leaves_one_whole_model(
+    tmp_path: Path, old: ModelPackage, new: ModelPackage
+) -> None:
+    models = tmp_path / "models"
+    update(models, old.folder, nobody, seconds=0.0)
+    with tarfile.open(tmp_path / "new.tar.gz", "w:gz") as tar:
+        tar.add(new.folder, arcname="street")
+    rows = _killed_everywhere("install", models, tmp_path / "new.tar.gz")
+    _one_works_always(rows, old, new)
 
 
 def test_an_update_of_an_installed_version_killed_anywhere_leaves_one_whole_model(
@@ -73,7 +85,7 @@ def test_an_update_of_an_installed_version_killed_anywhere_leaves_one_whole_mode
 ) -> None:
     models = tmp_path / "models"
     update(models, old.folder, nobody, seconds=0.0)
-    rows = _killed_everywhere("install", models, new)
+    rows = _killed_everywhere("install", models, new.folder)
     _one_works_always(rows, old, new)
     assert all(row["after"] == _files(new) for row in rows)
 
@@ -84,7 +96,7 @@ def test_a_way_back_killed_anywhere_leaves_one_whole_model(
     models = tmp_path / "models"
     package(models, version=1)
     update(models, new.folder, nobody)
-    rows = _killed_everywhere("rollback", models, new)
+    rows = _killed_everywhere("rollback", models, new.folder)
     _one_works_always(rows, new, old)
 
 
@@ -92,5 +104,5 @@ def test_an_acceptance_killed_anywhere_leaves_the_new_model(tmp_path: Path, new:
     models = tmp_path / "models"
     package(models, version=1)
     update(models, new.folder, nobody)
-    rows = _killed_everywhere("accept", models, new)
+    rows = _killed_everywhere("accept", models, new.folder)
     assert all(row["files"] == _files(new) for row in rows)
