@@ -199,8 +199,8 @@ class ModelTrial:
             return self._watched
 
     def _tell(self) -> None:
-        trial = self._versions.record()
-        is_told = trial is not None and (trial.open or trial.state == "rolled back")
+        trial = self._versions.standing()
+        is_told = trial is not None and trial.state != "accepted"
         self.told = f"{self._versions.name}: {trial.line()}" if trial is not None and is_told else ""
 
     def _observed_before(self) -> Observed | None:

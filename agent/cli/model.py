@@ -203,7 +203,7 @@ def _update_line(folder: Path) -> str | None:
     """How the last update of that name stands."""
     from agent.detection.versions import Versions
 
-    trial = Versions(folder.parent, folder.name).record()
+    trial = Versions(folder.parent, folder.name).standing()
     return None if trial is None else trial.line()
 
 

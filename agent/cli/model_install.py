@@ -158,9 +158,12 @@ def usual_config() -> Path | None:
     if named := os.environ.get(CONFIG_VARIABLE):
         return Path(named).expanduser()
     try:
-        return USUAL_CONFIG if USUAL_CONFIG.is_file() else None
-    except PermissionError:
-        return USUAL_CONFIG  # it is there, and reading it will say why it cannot be
+        USUAL_CONFIG.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        pass  # it may be there: reading it says why that cannot be
+    return USUAL_CONFIG
 
 
 def _frames(pictures: tuple[str, ...]) -> Sequence[Frame]:

@@ -97,6 +97,15 @@ class Versions:
         record = self.record()
         return record if record is not None and record.open and record.candidate == self.current() else None
 
+    def standing(self) -> Trial | None:
+        """The last trial, while it says something of what has the name now: the version on trial or accepted, or the
+        one that it went back to."""
+        record = self.record()
+        if record is None:
+            return None
+        wanted = record.previous if record.state == "rolled back" else record.candidate
+        return record if self.current() == wanted else None
+
     def change(self, to: Callable[[Trial], Trial]) -> Trial | None:
         """Exchange the record of the version that is on trial; None, and nothing is changed, where none is."""
         with self._alone():

@@ -7,6 +7,7 @@ detection/delivery.py, versions.py and admission.py; what becomes of the trial, 
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -115,7 +116,7 @@ def _install(
             sync(folder)
         versions.settle()
         _forget(versions.prune())
-        _refuse_while_on_trial(versions)
+        _refuse_while_in_use(versions)
         old, notes = _in_use(models, name)
         step("verified")
         if old is not None and _same(old, delivered.package):
@@ -145,13 +146,20 @@ def _forget(folders: Sequence[Path]) -> None:
         PlanStore().forget(folder)
 
 
-def _refuse_while_on_trial(versions: Versions) -> None:
+def _refuse_while_in_use(versions: Versions) -> None:
+    """By a trial, or by something that is no package of ours."""
+    if os.path.lexists(versions.link) and not versions.current() and not _is_plain(versions.link):
+        raise ModelError(f"{versions.link}: a link or a file, not a package's folder; move it, or give another --name")
     trial = versions.on_trial()
     if trial is not None and trial.state == "running":
         raise ModelError(
             f"{versions.link}: {trial.line()}; wait for its end, or end it: "
             f"edgewarden model accept {versions.name}, or edgewarden model rollback {versions.name}"
         )
+
+
+def _is_plain(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink()
 
 
 def _in_use(models: Path, name: str) -> tuple[ModelPackage | None, tuple[str, ...]]:

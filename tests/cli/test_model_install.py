@@ -17,7 +17,7 @@ import pytest
 from model_updates import package
 from signer import Signer
 
-from agent.cli import main
+from agent.cli import main, model_install
 from agent.detection import versions as versions_module
 from agent.detection.model import ModelPackage, find_package, sha256_of
 from agent.detection.versions import HOME, Versions
@@ -217,6 +217,18 @@ def test_a_key_on_the_command_line_does_not_widen_what_the_configuration_allows(
     assert run("install", new.folder, "--key", other.key)[0] == 69
 
 
+def test_the_keys_of_the_usual_configuration_hold_without_being_named(
+    run: Command, new: ModelPackage, configured: Signer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGEWARDEN_CONFIG")
+    monkeypatch.setattr(model_install, "USUAL_CONFIG", tmp_path / "agent.toml")
+    code, _, err = run("install", new.folder)
+    assert code == 1
+    assert "not signed, and a key is configured" in err
+    monkeypatch.setattr(model_install, "USUAL_CONFIG", tmp_path / "agent.toml" / "below a file")
+    assert run("install", new.folder)[0] == 0
+
+
 def test_an_update_waits_for_the_end_of_the_trial_before(
     run: Command, models: Path, old: ModelPackage, new: ModelPackage, tmp_path: Path
 ) -> None:
@@ -265,4 +277,14 @@ def test_model_add_over_an_installed_version_takes_the_name_back(
     assert code == 0, err
     assert not (models / "street").is_symlink()
     values: dict[str, Any] = json.loads(run("list", "--json")[1])[0]
-    assert values["fault"] is None
+    assert (values["fault"], values["update"]) == (None, None), "the trial says nothing of it"
+
+
+def test_a_link_of_the_users_own_is_left_alone(run: Command, models: Path, new: ModelPackage, tmp_path: Path) -> None:
+    own = package(tmp_path / "own")
+    models.mkdir()
+    (models / "street").symlink_to(own.folder)
+    code, _, err = run("install", new.folder)
+    assert code == 1
+    assert "give another --name" in err
+    assert find_package("street", models).variant == own.variant

@@ -28,6 +28,10 @@ def test_one_that_does_as_much_is_accepted_at_the_end_and_not_before() -> None:
     assert judge(seen(60.0), OLD, 60.0) == ("accepted", "120.0 detections a minute for 120.0, frames 50 for 50 ms old")
 
 
+def test_without_a_trial_it_is_accepted_whatever_was_seen() -> None:
+    assert judge(Observed(), OLD, 0.0) == ("accepted", "without a trial")
+
+
 def test_one_that_finds_nothing_is_worse_as_soon_as_that_is_plain() -> None:
     assert judge(seen(5.0, detections=0, frames=50), OLD, 60.0).word == "goes on"
     verdict = judge(seen(12.0, detections=0, frames=120), OLD, 60.0)
