@@ -15,7 +15,7 @@ from agent.engines.plan_supply import supply
 from agent.errors import AgentError
 from agent.host.extensions import extensions
 from agent.precision.speed import seconds_alone
-from agent.precision.usable import accurate
+from agent.precision.usable import buildable
 
 if TYPE_CHECKING:
     from agent.detection.manifest import Variant
@@ -43,7 +43,7 @@ def on_gpu(package: ModelPackage, tensorrt: TensorRT, plans: PlanStore, tell: Te
     """Every variant that loses little enough, as a plan. What is missing is built, unless ``tell`` is None."""
     seconds: dict[str, float] = {}
     faults: dict[str, str] = {}
-    for one in accurate(package).values():
+    for one in buildable(package).values():
         precision = one.variant.precision
         if not one.verdict.usable:
             continue
