@@ -34,6 +34,7 @@ password_file = "credential:mqtt.password"
 detections_rate = 20
 """
 CREDENTIALS = (REPOSITORY / "systemd" / "drop-ins" / "credentials.conf").read_text(encoding="utf-8")
+OLDER, NEWER = "0.0.8", "0.0.9"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/credentials.conf"
 AGENT_TOML = "/etc/edgewarden/agent.toml"
 SECRET = "/etc/edgewarden/credentials/mqtt.password"
@@ -42,78 +43,67 @@ INSTALL = ("env", "PIP_NO_INDEX=1", f"PIP_FIND_LINKS={WHEELS}", "/opt/source/dep
 # What is somebody's: written by whoever runs the box, or the daemon's memory; and the user who owns that.
 STATE = (AGENT_TOML, SECRET, DROP_IN, "/var/lib/edgewarden/")
 # Changed by any package or user that comes: dpkg's and systemd's own books.
-BOOKS: tuple[str, ...] = (
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/shadow",
-    "/etc/gshadow",
+ACCOUNTS = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/subuid", "/etc/subgid", "/etc/.pwd.lock")
+CACHES = ("/usr/lib/python3", "/var/cache/ldconfig/", "/var/cache/apt/", "/var/log/", "/var/lib/systemd/catalog/")
+BOOKS = (
+    *ACCOUNTS,
+    *CACHES,
     "/var/lib/dpkg/",
-    "/var/cache/ldconfig/",
-    "/etc/.pwd.lock",
-)
-BOOKS += (
-    "/var/lib/systemd/",
-    "/etc/subuid",
-    "/etc/subgid",
-    "/var/log/",
-    "/var/cache/apt/",
     "/var/lib/apt/",
-    "/usr/lib/python3",
+    "/var/lib/systemd/timers/",
+    "/var/lib/systemd/timesync/",
 )
-LOOK: tuple[str, ...] = (
-    "find",
-    "/etc",
-    "/opt",
-    "/usr",
-    "/var",
-    "(",
-    "-path",
-    "/opt/source",
-    "-o",
-    "-path",
-    WHEELS,
-    ")",
-    "-prune",
-    "-o",
-)
-LOOK += ("!", "-type", "d", "-print")
+LOOK = f"find /etc /opt /usr /var ( -path /opt/source -o -path {WHEELS} ) -prune -o ! -type d -print".split()
 
 
 def by_script(stage: Stage) -> str:
-    """install.sh on a plain Debian, again over what runs, and gone: nothing but state is left."""
+    """install.sh on a plain Debian: installed, upgraded, downgraded, and gone: nothing but state is left."""
     strip(stage)
     before = files(stage)
     began = time.monotonic()
-    said = stage.container.run(*INSTALL, timeout=600)
+    said = run_script(stage, OLDER)
     first = time.monotonic() - began
     assert "found: plain" in said
     assert "next: edit /etc/edgewarden/agent.toml" in said
     assert (stage.state("UnitFileState"), stage.state("ActiveState")) == ("enabled", "inactive")
     configure(stage)
     stage.inferring_again(lambda: stage.systemctl("start"))
-    upgrade = upgraded(stage, lambda: stage.container.run(*INSTALL, timeout=600))
+    upgrade = upgraded(stage, lambda: run_script(stage, NEWER))
+    downgrade = upgraded(stage, lambda: run_script(stage, OLDER))
     stage.container.run(*INSTALL, "--uninstall")
     left_state_alone(stage, before)
-    return f"installed in {first:.0f} s; again over it: {upgrade}; uninstalled, state is there and nothing else"
+    return f"installed in {first:.0f} s; up: {upgrade}; down: {downgrade}; uninstalled, state is there, nothing else"
+
+
+def run_script(stage: Stage, version: str) -> str:
+    """install.sh, from a checkout of that version; what it said."""
+    stage.container.run("sed", "-i", f"s/^version = .*/version = {version}/", "/opt/source/setup.cfg")
+    said = stage.container.run(*INSTALL, timeout=600)
+    assert version_of(stage, f"{VENV}/bin/edgewarden") == version
+    return said
+
+
+def version_of(stage: Stage, program: str) -> str:
+    return stage.container.run(program, "--version").split()[-1]
 
 
 def by_package(stage: Stage) -> str:
     """The Debian package: installed, upgraded, downgraded, a configuration that is not for it, purged."""
     strip(stage)
     before = files(stage)
-    older, newer = packages(stage, "0.0.9"), packages(stage, None)
+    older, newer = package(stage, OLDER), package(stage, NEWER)
     began = time.monotonic()
     stage.container.run("dpkg", "-i", older, timeout=300)
     first = time.monotonic() - began
     assert (stage.state("UnitFileState"), stage.state("ActiveState")) == ("enabled", "inactive")
-    assert stage.container.run("edgewarden", "--version").split()[-1] == "0.0.9"
+    assert version_of(stage, "edgewarden") == OLDER
     assert stage.container.run("stat", "-c", "%U:%G %a", AGENT_TOML).strip() == "root:edgewarden 640"
     configure(stage)
     stage.inferring_again(lambda: stage.systemctl("start"))
     upgrade = upgraded(stage, lambda: stage.container.run("dpkg", "-i", newer, timeout=300))
-    assert stage.container.run("edgewarden", "--version").split()[-1] != "0.0.9"
+    assert version_of(stage, "edgewarden") == NEWER
     downgrade = upgraded(stage, lambda: stage.container.run("dpkg", "-i", older, timeout=300))
-    assert stage.container.run("edgewarden", "--version").split()[-1] == "0.0.9"
+    assert version_of(stage, "edgewarden") == OLDER
     goes_on_with_a_configuration_of_another_version(stage)
     used = stage.container.run("du", "-sm", VENV).split()[0]
     stage.container.run("dpkg", "--remove", "edgewarden", timeout=120)
@@ -145,11 +135,11 @@ def configure(stage: Stage) -> None:
     stage.container.run("systemctl", "daemon-reload")
 
 
-def packages(stage: Stage, version: str | None) -> str:
+def package(stage: Stage, version: str) -> str:
     """The package of this tree, under that version; where it is in the container."""
     script = REPOSITORY / "deploy" / "debian" / "build.py"
     words = ["--arch", "amd64", "--python", PYTHON, "--wheels", str(stage.wheels), "--out", str(stage.folder)]
-    words += ["--level", "1", *(["--version", version] if version else [])]
+    words += ["--level", "1", "--version", version]
     done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     made = Path(done.stdout.split()[0])
@@ -185,7 +175,7 @@ def goes_on_with_a_configuration_of_another_version(stage: Stage) -> None:
     """A version that does not know a key of agent.toml: what runs goes on, and it is told."""
     pid = stage.pid
     stage.container.run("sh", "-c", f"sed -i 's/^name = \"node\"$/&\\nof_another_version = 1/' {AGENT_TOML}")
-    command = "DPKG_MAINTSCRIPT_PACKAGE=edgewarden /var/lib/dpkg/info/edgewarden.postinst configure 0.0.9 2>&1"
+    command = f"DPKG_MAINTSCRIPT_PACKAGE=edgewarden /var/lib/dpkg/info/edgewarden.postinst configure {OLDER} 2>&1"
     said = stage.container.run("sh", "-c", command)
     assert "is not for this version; not restarted" in said
     assert "of_another_version" in said
