@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import email.utils
+import gzip
 import hashlib
 import importlib.metadata
 import os
@@ -18,6 +20,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +33,18 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = ("agent", "plugins", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 PREFIX = "opt/edgewarden"
 GLIBC = (17, 35)  # wheels for 2.17 to 2.35, which is Ubuntu 22.04's, the oldest that has a Python new enough
+MAINTAINER = "edgewarden <edgewarden@users.noreply.github.com>"
+COPYRIGHT = """edgewarden: Copyright the edgewarden authors, https://github.com/edgewarden/edgewarden
+License: Apache-2.0, /usr/share/common-licenses/Apache-2.0
+
+The libraries that it carries stand in /{prefix}/lib with the licences of their authors, each in its *.dist-info.
+"""
+CHANGELOG = """edgewarden ({version}) unstable; urgency=medium
+
+  * What changed: CHANGELOG.md beside this file.
+
+ -- {maintainer}  {date}
+"""
 PROGRAM = """#!/{prefix}/bin/python3
 import sys
 
@@ -115,6 +130,7 @@ def build(target: Target, out: Path, wheels: Path | None = None, version: str | 
         check(target, site)
         lay_out_environment(root, target)
         lay_out_system(root, target)
+        lay_out_papers(root, debian_version(version, target))
         package = out / f"edgewarden_{debian_version(version, target)}_{target.arch}.deb"
         write_control(root, target, debian_version(version, target))
         out.mkdir(parents=True, exist_ok=True)
@@ -241,9 +257,8 @@ def lay_out_system(root: Path, target: Target) -> None:
         "usr/lib/sysusers.d/edgewarden.conf": "systemd/sysusers.d/edgewarden.conf",
         "usr/lib/tmpfiles.d/edgewarden.conf": "systemd/tmpfiles.d/edgewarden.conf",
         "etc/edgewarden/agent.toml": "deploy/jetson/agent.toml",
-        "usr/share/doc/edgewarden/copyright": "LICENSE",
         "usr/share/doc/edgewarden/README.md": "README.md",
-        "usr/share/doc/edgewarden/changelog.md": "CHANGELOG.md",
+        "usr/share/doc/edgewarden/CHANGELOG.md": "CHANGELOG.md",
         "usr/share/doc/edgewarden/service.md": "docs/service.md",
     }
     for path in (REPOSITORY / "systemd" / "drop-ins").glob("*.conf"):
@@ -255,6 +270,15 @@ def lay_out_system(root: Path, target: Target) -> None:
         shutil.copyfile(REPOSITORY / source, root / place)
     (root / "usr/bin").mkdir()
     (root / "usr/bin/edgewarden").symlink_to(f"/{PREFIX}/bin/edgewarden")
+
+
+def lay_out_papers(root: Path, version: str) -> None:
+    """What Debian wants to read: whose it is, and which version; of ``SOURCE_DATE_EPOCH``'s day, else of today."""
+    papers = root / "usr/share/doc/edgewarden"
+    (papers / "copyright").write_text(COPYRIGHT.format(prefix=PREFIX), encoding="utf-8")
+    date = email.utils.formatdate(float(os.environ.get("SOURCE_DATE_EPOCH") or time.time()))
+    text = CHANGELOG.format(version=version, maintainer=MAINTAINER, date=date)
+    (papers / "changelog.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 def write_control(root: Path, target: Target, version: str) -> None:
@@ -273,7 +297,7 @@ def write_control(root: Path, target: Target, version: str) -> None:
         "Package": "edgewarden",
         "Version": version,
         "Architecture": target.arch,
-        "Maintainer": "edgewarden <edgewarden@users.noreply.github.com>",
+        "Maintainer": MAINTAINER,
         "Section": "video",
         "Priority": "optional",
         "Homepage": "https://github.com/edgewarden/edgewarden",
@@ -284,8 +308,8 @@ def write_control(root: Path, target: Target, version: str) -> None:
         "Recommends": "python3-libnvinfer" if target.arch == "arm64" else "",
         "Suggests": "python3-pip, ffmpeg",
         "Description": "agent to run unattended on the edge box beside your cameras\n"
-        f" Newest frame to dispatched event, as a service. Carries its own environment in /{PREFIX},\n"
-        f" for the system's Python {target.python}.",
+        f" Newest frame to dispatched event, as a service. Carries its own\n"
+        f" environment in /{PREFIX}, for the system's Python {target.python}.",
     }
     control = root / "DEBIAN"
     control.mkdir()

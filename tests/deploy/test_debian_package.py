@@ -7,6 +7,7 @@ That it installs, upgrades and leaves is shown under a real systemd (tests/syste
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import importlib.util
 import io
@@ -207,6 +208,16 @@ def test_sums_cover_every_file_and_the_configuration_is_dpkgs(package: Package, 
     assert named == there - {"etc/edgewarden/agent.toml"}
     scripts = {path.name for path in control.iterdir() if path.stat().st_mode & 0o111}
     assert scripts == {"preinst", "postinst", "prerm", "postrm"}
+
+
+def test_its_papers_are_where_debian_looks_for_them(package: Package) -> None:
+    papers = "usr/share/doc/edgewarden"
+    assert "Apache-2.0" in package.text(f"{papers}/copyright")
+    file = package.tar.extractfile(package.entries[f"{papers}/changelog.gz"])
+    assert file
+    first = gzip.decompress(file.read()).decode().splitlines()[0]
+    assert first == f"edgewarden ({package.field('Version')}) unstable; urgency=medium"
+    assert all(len(line) <= 80 for line in package.field("Description").splitlines())
 
 
 def test_no_script_touches_state_or_secrets() -> None:
