@@ -70,6 +70,13 @@ def clip(path: Path, size: tuple[int, int]) -> Path:
     return path
 
 
+def warm_up(engines: EngineSet) -> None:
+    """Every slot has its input from now on: those beyond the first are made when they are needed."""
+    frame = Frame("cam", 0, np.zeros((240, 320, 3), np.uint8), 0.0, 0.0)
+    for started in [engines.submit([frame]) for _ in range(engines.slots)]:
+        engines.collect(started)
+
+
 def used(path: Path, monkeypatch: pytest.MonkeyPatch, *, workers: int) -> Used:
     watch = Watch()
 
@@ -82,6 +89,7 @@ def used(path: Path, monkeypatch: pytest.MonkeyPatch, *, workers: int) -> Used:
     package = find_package("desk")
     engines = EngineSet({"fp32": Detector(package, OnnxEngine(package.file_of(package.choose()), threads=1))})
     engines.spread(workers, 1 if workers > 1 else 0)
+    warm_up(engines)
     wake = threading.Event()
     capture = Capture("cam", VideoFile(path, threads=1), realtime=False, on_frame=wake.set)
     lane = Lane(CameraConfig(name="cam", source="x", realtime=False), capture, Tracker(), Events("cam", "node"))
