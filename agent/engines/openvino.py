@@ -176,7 +176,7 @@ class OpenVinoEngine:
 
     def _only_input(self) -> TensorSpec:
         ports = self._compiled.inputs
-        names = [min(port.names, default="?") for port in ports]
+        names = [min(_names(self.path, port), default="?") for port in ports]
         if len(ports) != 1:
             shown = ", ".join(names) or "none"
             raise EngineError(f"{self.path}: one picture input is needed, the graph has {len(ports)}: {shown}")
@@ -256,11 +256,19 @@ def _places(path: Path, names: Sequence[str], ports: Sequence[Any]) -> tuple[tup
     """Where each output of the file is among OpenVINO's, which may have more names for it, and their own order."""
     places: dict[str, int] = {}
     for name in names:
-        place = next((place for place, port in enumerate(ports) if name in port.names), None)
+        place = next((place for place, port in enumerate(ports) if name in _names(path, port)), None)
         if place is None:
             raise EngineError(f"{path}: OpenVINO has no output {name} in this graph")
         places[name] = place
     return tuple(places.items())
+
+
+def _names(path: Path, port: Any) -> set[str]:
+    """What OpenVINO calls an input or output. Raises EngineError where that is no text."""
+    try:
+        return set(port.names)
+    except UnicodeDecodeError:
+        raise EngineError(f"{path}: not an ONNX file, or a damaged one (a name in it is no text)") from None
 
 
 def _shareable(batch: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -270,7 +278,7 @@ def _shareable(batch: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _load_reason(error: Exception) -> str:
     reason = _reason(error)
-    if "can't be parsed" in reason:
+    if "can't be parsed" in reason or isinstance(error, UnicodeDecodeError):
         return "not an ONNX file, or a damaged one"
     if match := re.search(r"No conversion rule found for operations: (.+)", reason):
         return f"the graph uses operators that this OpenVINO does not know: {match.group(1)}"

@@ -144,6 +144,15 @@ def test_a_broken_off_file_a_missing_one_and_a_folder_are_each_said_to_be_that(g
         assert_one_line(error, word)
 
 
+@pytest.mark.parametrize("place", ["images", "output"])
+def test_a_name_that_is_no_text_is_damage(graph: Path, place: str) -> None:
+    content = graph.read_bytes()
+    graph.write_bytes(content.replace(place.encode(), b"\xb1" + place.encode()[1:]))
+    with pytest.raises(EngineError) as error:
+        OpenVinoEngine(graph)
+    assert_one_line(error, "tiny.onnx", "damaged")
+
+
 def test_missing_weights_are_named(tmp_path: Path) -> None:
     path = brightness_graph(tmp_path / "m.onnx", np.ones((200, 3), np.float32), external=True)
     (tmp_path / "m.bin").unlink()
@@ -308,3 +317,36 @@ def test_an_engine_spreads_over_more_workers_and_back_between_two_batches(graph:
         assert all(engine.done(ticket) for ticket in tickets)
     engine.close()
     assert len(told) == 6, "not of what the calling thread did"
+
+
+def test_an_int8_graph_with_quantizers_gives_what_onnx_runtime_makes_of_it(tmp_path: Path) -> None:
+    from onnx import numpy_helper
+
+    rng = np.random.default_rng(2)
+    weights = rng.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8)
+    constants = {
+        "scale": np.float32(1 / 127),
+        "zero": np.int8(0),
+        "w": weights,
+        "w_scale": rng.uniform(0.001, 0.003, 8).astype(np.float32),
+        "w_zero": np.zeros(8, np.int8),
+    }
+    nodes = [
+        node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
+        node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
+        node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["wd"], axis=0),
+        node("Conv", ["xd", "wd"], ["c"]),
+        node("Relu", ["c"], ["y"]),
+    ]
+    path = save(
+        tmp_path / "q.onnx",
+        nodes,
+        [float_value("x", [1, 3, 48, 64])],
+        [float_value("y", None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    batch = rng.uniform(-1, 1, (1, 3, 48, 64)).astype(np.float32)
+    expected = run(OnnxEngine(path), batch)["y"]
+    np.testing.assert_allclose(
+        run(OpenVinoEngine(path), batch)["y"], expected, atol=0.02 * float(np.abs(expected).max())
+    )
