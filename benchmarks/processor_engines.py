@@ -6,7 +6,7 @@ For each number of threads: ``session.run``, our engine on ONNX Runtime, OpenVIN
 has it) in bfloat16, one frame at a time; then, with as many cores as threads, that many frames at a time on one thread
 each. Of each round the quickest burst of a few frames counts, since whatever else runs makes some longer and none
 shorter; the ratio is that of the same round to ``session.run`` with those threads; medians of the rounds. ``cpu`` is
-the time of all threads a frame, and its ratio: on a machine that does other work too, the one to believe with one thread.
+the time of all threads a frame, and its ratio: where other work goes on too, the one to believe for one thread.
 """
 
 from __future__ import annotations
