@@ -176,6 +176,8 @@ def _daemons(bench: Bench, model: Model, clip: Path, size: Size) -> dict[str, Da
         wanted[OPENVINO_DAEMON] = 'backend = "openvino"'
     elif model is YOLOX:
         bench.skip(OPENVINO_DAEMON, "OpenVINO is not installed beside us, or this version does not know it")
+    if OPENVINO_DAEMON in wanted:
+        bench.with_bf16(model)
     found = {}
     for number, (name, backend) in enumerate(wanted.items()):
         folder = bench.folder / f"{model.name}-daemon-{number}"

@@ -88,6 +88,16 @@ class Bench:
             self._packages[model.name] = self.folder / "models" / model.name
         return self._packages[model.name]
 
+    def with_bf16(self, model: Model) -> None:
+        """Give the package what OpenVINO is fastest with, judged as a user would have it judged."""
+        coco = material_folder() / "images" / "coco"
+        truth: list[str | Path] = ["--evaluate", coco / "instances_val.json", "--images", coco / "val"]
+        words = ["--precisions", "bf16", "--calibrate", coco / "calibrate", "--pictures", "8", *truth]
+        try:
+            run_quietly([sys.executable, "-m", "agent", "model", "prepare", self.package(model), *words], ADDS_WITHIN)
+        except ContestantError as error:
+            self.skip(f"bf16 ({model.name})", str(error))
+
     def contestant(self, name: str, script: str, *words: object, python: Path | None = None) -> Contestant | None:
         """Started, and ended with the run; None, told of, when it cannot start."""
         try:
