@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.detection.detector import Detector
     from agent.detection.model import ModelPackage
     from agent.detection.results import Writer
+    from agent.engines.on_processor import Backend
 
 FORMATS = ("jsonl", "coco", "annotated")
 MOST_SLOTS = 4
@@ -59,7 +60,12 @@ def read_formats(_ctx: click.Context, _param: click.Parameter, values: tuple[str
 )
 @click.option("--annotations", type=click.Path(path_type=Path), help="COCO file that gives image and category ids.")
 @click.option(
-    "--precision", type=click.Choice(["fp32", "fp16", "int8", "mixed"]), help="Default: fp32 if there is one."
+    "--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8", "mixed"]), help="Default: fp32 if there is one."
+)
+@click.option(
+    "--backend",
+    type=click.Choice(("onnxruntime", "openvino")),
+    help="Engine. Default: onnxruntime, and for bf16 openvino.",
 )
 @click.option("--batch", type=click.IntRange(1, 256), help="Pictures at once. Default: what is measured to be fastest.")
 @click.option("--recursive", "-r", is_flag=True, help="Look into the folders below a folder too.")
@@ -73,6 +79,7 @@ def command(
     formats: list[str],
     annotations: Path | None,
     precision: str | None,
+    backend: Backend | None,
     batch: int | None,
     recursive: bool,
     restart: bool,
@@ -94,11 +101,13 @@ def command(
     from agent.detection.batch_journal import BatchJournal
     from agent.detection.model import find_package
     from agent.detection.results import holds
+    from agent.engines.on_processor import backend_for
 
     items = outside(expand(sources, recursive=recursive), out)
     package = find_package(model)
-    job = _job(items, package, precision, formats, annotations, frames, settings)
-    with closing(_detector(package, precision, **settings)) as detector:
+    engine = backend or backend_for(package.choose(precision).precision)
+    job = _job(items, package, precision, engine, formats, annotations, frames, settings)
+    with closing(_detector(package, precision, engine, **settings)) as detector:
         _make(out)
         with closing(BatchJournal(out, job, restart=restart)) as journal:
             journal.keep_while(lambda record: holds(out, record.marks))
@@ -137,6 +146,7 @@ def _job(
     items: Sequence[Item],
     package: ModelPackage,
     precision: str | None,
+    backend: Backend,
     formats: Sequence[str],
     annotations: Path | None,
     frames: int | None,
@@ -145,9 +155,12 @@ def _job(
     """What decides what is written, by names that an error can tell."""
     from agent.detection.batch_items import stamp
 
+    variant = package.choose(precision)
+    # bf16 is the fp32 file on another engine: another engine is another model.
+    engine = [] if backend == "onnxruntime" else [f"{backend} {variant.precision}"]
     ids = annotations.read_bytes() if annotations is not None and annotations.is_file() else b""
     return {
-        "model": _digest([package.choose(precision).sha256, package.family, package.labels, repr(package.input)]),
+        "model": _digest([variant.sha256, package.family, package.labels, repr(package.input), *engine]),
         "pictures": _digest([stamp(item) for item in items]),
         "annotations": _digest(ids),
         "formats": ",".join(sorted(formats)),
@@ -192,15 +205,22 @@ def _make(out: Path) -> None:
         raise AgentError(f"{out}: cannot be made: {error.strerror}") from None
 
 
-def _detector(package: ModelPackage, precision: str | None, **settings: Any) -> Detector:
+def _detector(package: ModelPackage, precision: str | None, backend: Backend, **settings: Any) -> Detector:
     """A detector for work that should keep every core busy: a picture in flight a core, one thread each."""
     from agent.detection.detector import Detector
-    from agent.engines.onnx import OnnxEngine, cores
+    from agent.engines.on_processor import open_engine
+    from agent.engines.onnx import cores
     from agent.host.extensions import extensions
 
     variant = package.choose(precision)
     slots = min(cores(), MOST_SLOTS)
-    engine = OnnxEngine(package.file_of(variant), slots=slots, threads=max(1, cores() // slots))
+    engine = open_engine(
+        backend,
+        package.file_of(variant),
+        precision=variant.precision,
+        slots=slots,
+        threads=max(1, cores() // slots),
+    )
     decoders = extensions().decoders
     detector = Detector(package, engine, precision=variant.precision, decoders=decoders, **settings)
     detector.warm_up()

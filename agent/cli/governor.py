@@ -225,7 +225,7 @@ def _replay(file: Path, config_path: Path | None, as_json: bool) -> None:
 
         config = load(config_path)
     rungs = [Rung(rung.precision, rung.rate) for rung in config.governor.ladder] if config else []
-    costs = {**COSTS, "mixed": COSTS["int8"]}
+    costs = {**COSTS, "mixed": COSTS["int8"], "bf16": COSTS["fp16"]}
     steps = ladder.weigh(rungs or ladder.make(COSTS, TOP_RATE), costs, TOP_RATE)
     seconds = {name: cost.seconds for name, cost in costs.items()}
     governor = Governor(steps, seconds, _options(config), TOP_RATE)

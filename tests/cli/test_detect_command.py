@@ -148,3 +148,16 @@ def test_a_truncated_clip_keeps_what_could_be_read(model: Path, material: Path, 
     assert result.exit_code == 1
     assert "cut.avi" in result.stderr
     assert 10 < len(lines(tmp_path / "out")) < 45
+
+
+def test_openvino_finds_the_same(model: Path, pictures: Path, tmp_path: Path) -> None:
+    for backend in ("onnxruntime", "openvino"):
+        out = tmp_path / backend
+        assert run(pictures, "--model", model, "--out", out, "--backend", backend).exit_code == 0
+    one, other = (lines(tmp_path / backend) for backend in ("onnxruntime", "openvino"))
+    assert [line["file_name"] for line in one] == [line["file_name"] for line in other]
+    for mine, its in zip(one, other, strict=True):
+        assert [d["label"] for d in mine["detections"]] == [d["label"] for d in its["detections"]]
+        np.testing.assert_allclose(
+            [d["score"] for d in mine["detections"]], [d["score"] for d in its["detections"]], atol=1e-4
+        )
