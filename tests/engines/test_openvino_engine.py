@@ -12,7 +12,7 @@ from graphs import brightness_graph, float_value, node, save
 from numpy.typing import NDArray
 
 from agent.engines import openvino
-from agent.engines.base import Engine, TensorSpec
+from agent.engines.base import Engine, PooledEngine, TensorSpec
 from agent.engines.onnx import OnnxEngine
 from agent.engines.openvino import OpenVinoEngine
 from agent.errors import EngineError
@@ -45,6 +45,7 @@ def assert_one_line(error: pytest.ExceptionInfo[EngineError], *words: str) -> No
 def test_the_specs_and_outputs_are_those_of_onnx_runtime(graph: Path) -> None:
     engine, other = OpenVinoEngine(graph), OnnxEngine(graph)
     assert isinstance(engine, Engine)
+    assert isinstance(engine, PooledEngine)
     assert engine.input == other.input == TensorSpec("images", (1, 3, 48, 64), "float32")
     assert engine.outputs == other.outputs == (TensorSpec("output", (1, 2, 3), "float32"),)
     assert (engine.slots, engine.max_batch) == (1, 1)

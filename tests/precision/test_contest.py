@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
+import agent.app
 from agent.app import App
 from agent.config import parse
+from agent.data import Detections, Frame
 from agent.detection.model import find_package, load_package, update_package
 from agent.engines import openvino
 from agent.errors import ConfigError, EngineError
+from agent.host.manager import Host
 from agent.precision import contest, speed
 from agent.precision.contest import WAITS, measured_apart
 from agent.precision.contest_rules import Entry, Outcome, Request, Result, Standing, decide
@@ -233,6 +236,31 @@ def test_who_names_the_engine_has_it_from_the_first_frame_on_and_nothing_is_meas
         wait_until(lambda: inferred(running) > 3, 30)
         assert running._better is None
     assert not figures.asked
+
+
+def test_on_openvino_a_recording_has_as_many_frames_under_way_as_there_are_cores_and_each_is_told_once_in_order(
+    at_once: Callable[[Figures], Figures], tmp_path: Path, material: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent.app, "cores", lambda: 2)
+    told: list[int] = []
+    whole = Host.offer_detections
+
+    def offer(self: Host, detections: Detections, frame: Frame) -> None:
+        whole(self, detections, frame)
+        told.append(frame.seq)
+
+    monkeypatch.setattr(Host, "offer_detections", offer)
+    clip = material / "video" / "person-bicycle-car-detection.mjpg.avi"
+    text = CONFIG.format(state=tmp_path / "state", model="desk", keys='backend = "openvino"')
+    text = text.replace("synthetic://desk?fps=30", str(clip)) + "realtime = false\n"
+    with App(parse(text), entry_points=[]) as running:
+        assert running.detector.workers == 2
+        assert running.detector.backend.startswith("openvino")
+        running.wait(60)
+        assert running.problem() is None
+        captured = running.summary()["cameras"]["cam"]["captured"]
+    assert told == list(range(captured))
+    assert captured == 41
 
 
 def test_an_engine_that_cannot_be_measured_changes_nothing_and_is_told(
