@@ -5,6 +5,7 @@ What the tensors mean is left to the detection room, and which precision is good
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from collections import deque
@@ -278,11 +279,22 @@ def _shareable(batch: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _load_reason(error: Exception) -> str:
     reason = _reason(error)
+    if not _may_run_what_it_writes():
+        return "OpenVINO compiles machine code, which this service may not: systemd/drop-ins/openvino.conf allows it"
     if "can't be parsed" in reason or isinstance(error, UnicodeDecodeError):
         return "not an ONNX file, or a damaged one"
     if match := re.search(r"No conversion rule found for operations: (.+)", reason):
         return f"the graph uses operators that this OpenVINO does not know: {match.group(1)}"
     return f"cannot be loaded by OpenVINO: {reason}"
+
+
+def _may_run_what_it_writes() -> bool:
+    """False under systemd's MemoryDenyWriteExecute, which OpenVINO names by one riddle or another."""
+    try:
+        mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+    except OSError:
+        return False
+    return True
 
 
 def _reason(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,18 @@ def test_the_processors_flags_say_whether_it_has_bfloat16(tmp_path: Path) -> Non
         file.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t: spectre\n")
         assert openvino.computes_bf16(file) is has
     assert not openvino.computes_bf16(tmp_path / "nothing")
+
+
+def test_a_service_that_may_not_run_what_it_writes_is_told_of_the_drop_in(graph: Path) -> None:
+    script = (
+        "import ctypes, sys\n"
+        "from agent.engines.openvino import OpenVinoEngine\n"
+        "if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0): sys.exit('systemd/drop-ins/openvino.conf: no such prctl here')\n"
+        "OpenVinoEngine(sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(graph)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "systemd/drop-ins/openvino.conf" in done.stderr.splitlines()[-1]
 
 
 def test_without_openvino_the_error_says_how_to_get_it(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
