@@ -73,7 +73,7 @@ def at_a_price(count: int) -> float:
 
 def at_its_limit(count: int) -> float:
     """One whose memory several pictures are too much for."""
-    return 0.008 * count**1.4
+    return 0.008 * float(count) ** 1.4
 
 
 class Row:
