@@ -8,10 +8,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from agent.cli.backends import Backend, backend_options, opener
 from agent.cli.histogram import bar, counts, draw, edges, percentiles
 from agent.cli.progress import Progress
 from agent.errors import SourceError
@@ -28,14 +29,7 @@ if TYPE_CHECKING:
 @click.option("--source", "-s", default="synthetic://desk?fps=1000", show_default=True, help="What to look at.")
 @click.option("--rounds", type=click.IntRange(min=3), default=7, show_default=True, help="Interleaved rounds.")
 @click.option("--frames", type=click.IntRange(min=5), default=40, show_default=True, help="Frames a round.")
-@click.option(
-    "--backend",
-    type=click.Choice(("onnxruntime", "openvino")),
-    default="onnxruntime",
-    show_default=True,
-    help="Engine.",
-)
-@click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="ONNX Runtime's.")
+@backend_options
 @click.option("--layers", type=click.IntRange(min=1), help="Also the dearest so many nodes of each precision's graph.")
 @click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the histograms into this PNG.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
@@ -44,7 +38,7 @@ def command(
     source: str,
     rounds: int,
     frames: int,
-    backend: Literal["onnxruntime", "openvino"],
+    backend: Backend,
     device: str,
     layers: int | None,
     picture: Path | None,
@@ -78,7 +72,7 @@ def command(
 def _measured(
     package: ModelPackage,
     variant: Variant,
-    backend: Literal["onnxruntime", "openvino"],
+    backend: Backend,
     device: str,
     pictures: list[Frame],
     rounds: int,
@@ -86,11 +80,11 @@ def _measured(
 ) -> dict[str, Any]:
     """One precision: the contestants, memory, and the dearest nodes."""
     from agent.engines.layers import layers as layers_of
-    from agent.precision.trial import on_backend, open_detector
+    from agent.precision.trial import open_detector
 
     file = package.file_of(variant)
     level, precision = variant.optimisation or "all", variant.precision
-    detector = open_detector(package, file, level, open_engine=on_backend(backend, device), precision=precision)
+    detector = open_detector(package, file, level, open_engine=opener(package, backend, device), precision=precision)
     try:
         report = {"precision": variant.precision, "backend": detector.backend, **_raced(detector, pictures, rounds)}
         report |= _memory(detector)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli import table
+from agent.cli.backends import Backend, backend_options, opener
 
 if TYPE_CHECKING:
     from agent.data import Detections
@@ -32,14 +33,7 @@ LEAST_SHOWN = 0.05
 @click.option("--images", type=click.Path(path_type=Path), help="The folder of the pictures that COCO_JSON annotates.")
 @click.option("--precision", "only", multiple=True, help="Only this variant, against fp32. May be repeated.")
 @click.option("--pictures", type=click.IntRange(1), default=200, show_default=True, help="The most without COCO_JSON.")
-@click.option(
-    "--backend",
-    type=click.Choice(("onnxruntime", "openvino")),
-    default="onnxruntime",
-    show_default=True,
-    help="What runs the graphs; bf16 runs on OpenVINO alone.",
-)
-@click.option("--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="ONNX Runtime's.")
+@backend_options
 @click.option("--plot", type=click.Path(path_type=Path), help="A PNG of precision over recall, and of scores.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 def command(
@@ -48,7 +42,7 @@ def command(
     images: Path | None,
     only: tuple[str, ...],
     pictures: int,
-    backend: Literal["onnxruntime", "openvino"],
+    backend: Backend,
     device: str,
     plot: Path | None,
     as_json: bool,
@@ -56,13 +50,12 @@ def command(
     """Measure every variant of a model package: mAP by class against COCO annotations, else agreement with fp32; its
     speed against fp32 in the same run; and what the gate says to both. The package stays as it is."""
     from agent.detection.model import find_package
-    from agent.precision.trial import on_backend
 
     found = find_package(package)
     for name in only:
         found.choose(name)
     chosen = [one for one in found.variant if not only or one.precision in (*only, "fp32")]
-    open_engine = on_backend(backend, device)
+    open_engine = opener(found, backend, device)
     if Path(data).suffix == ".json":
         rows = _by_truth(found, chosen, Path(data), images, plot, open_engine)
     else:

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from agent.detection.manifest import Variant
     from agent.detection.model import ModelPackage
     from agent.detection.plans import TensorRT, Wanted
-    from agent.engines.plan_store import Plan, PlanStore
+    from agent.engines.base import Engine
+    from agent.engines.onnx import Optimisation
+    from agent.engines.plan_store import PlanStore
+    from agent.precision.trial import OpenEngine
 
 Tell = Callable[[str, float], None]
 """Hears the phase of a build and how far it is, 0..1."""
@@ -39,8 +42,20 @@ class OnGpu(NamedTuple):
         return min(self.seconds.values(), default=None)
 
 
+def plan_opener(package: ModelPackage, tensorrt: TensorRT, plans: PlanStore, tell: Tell | None) -> OpenEngine:
+    """Loads a precision as a plan. What is missing is built, unless ``tell`` is None. Raises AgentError."""
+
+    def opened(_file: Path, _level: Optimisation, precision: str) -> Engine:
+        wanted = wanted_plan(package, package.choose(precision), tensorrt.place, plans, None)
+        plan = supply(plans, wanted.order, None if tell is None else _builder(tensorrt, wanted, tell))
+        return tensorrt.open_plan(plan.content, tensorrt.place.flavour)
+
+    return opened
+
+
 def on_gpu(package: ModelPackage, tensorrt: TensorRT, plans: PlanStore, tell: Tell | None) -> OnGpu:
     """Every variant that loses little enough, as a plan. What is missing is built, unless ``tell`` is None."""
+    opened = plan_opener(package, tensorrt, plans, tell)
     seconds: dict[str, float] = {}
     faults: dict[str, str] = {}
     for one in buildable(package).values():
@@ -48,9 +63,8 @@ def on_gpu(package: ModelPackage, tensorrt: TensorRT, plans: PlanStore, tell: Te
         if not one.verdict.usable:
             continue
         try:
-            wanted = wanted_plan(package, one.variant, tensorrt.place, plans, None)
-            plan = supply(plans, wanted.order, None if tell is None else _builder(tensorrt, wanted, tell))
-            seconds[precision] = _seconds(package, one.variant, tensorrt, plan)
+            engine = opened(package.file_of(one.variant), "all", precision)
+            seconds[precision] = _seconds(package, one.variant, engine)
         except AgentError as error:
             faults[precision] = str(error)
     return OnGpu(seconds, faults)
@@ -63,8 +77,7 @@ def _builder(tensorrt: TensorRT, wanted: Wanted, tell: Tell) -> Callable[[Path],
     return build
 
 
-def _seconds(package: ModelPackage, variant: Variant, tensorrt: TensorRT, plan: Plan) -> float:
-    engine = tensorrt.open_plan(plan.content, tensorrt.place.flavour)
+def _seconds(package: ModelPackage, variant: Variant, engine: Engine) -> float:
     try:
         detector = Detector(package, engine, precision=variant.precision, decoders=extensions().decoders)
         detector.warm_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -73,7 +74,7 @@ def at_a_price(count: int) -> float:
 
 def at_its_limit(count: int) -> float:
     """One whose memory several pictures are too much for."""
-    return 0.008 * float(count) ** 1.4
+    return 0.008 * math.pow(count, 1.4)
 
 
 class Row:

@@ -5,13 +5,16 @@ The GPU and the builder are stand-ins; the store of plans, the packages and the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from model_updates import package
 
+from agent.cli import cli
 from agent.detection.model import ModelPackage
 from agent.detection.plans import Place, TensorRT
 from agent.engines.build_request import BuildRequest
@@ -73,6 +76,21 @@ def on_board(stand_in: StandIn, plans: PlanStore) -> Callable[[ModelPackage, boo
 
 def _untold(_phase: str, _share: float) -> None:
     pass
+
+
+def test_a_plan_is_measured_as_it_would_run_and_built_once(
+    tmp_path: Path, stand_in: StandIn, plans: PlanStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = package(tmp_path / "bench")
+    tensorrt = TensorRT(Place(FLAVOUR, "Stand-in GPU", (8, 6)), stand_in.build, stand_in.open_plan)
+    monkeypatch.setattr("agent.detection.plans.find_tensorrt", lambda: tensorrt)
+    monkeypatch.setenv("EDGEWARDEN_CACHE", str(tmp_path / "cache"))
+    for _ in range(2):
+        words = ["bench", "--model", str(made.folder), "--backend", "tensorrt", "--rounds", "3", "--frames", "5"]
+        done = CliRunner().invoke(cli, [*words, "--json"])
+        assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["contestants"]["engine"]["ratio"] == 1.0
+    assert stand_in.built == [str(made.file_of(made.choose()))]
 
 
 def test_the_plan_of_a_new_model_is_there_before_it_gets_the_name(
