@@ -33,15 +33,16 @@ class Bounds(NamedTuple):
     """What is still as good. Detections a minute, at the same frame rate: at ``least`` and at ``most`` so many times
     the old one's, where at least ``few`` were to be expected. The age of frames: at most ``older`` times, or
     ``older_ms`` more. What is as plain as nothing where ``plenty`` were to be expected is said after ``early`` of the
-    time."""
+    time, and not in the first ``settling`` seconds."""
 
     least: float = 0.3
     most: float = 5.0
     few: float = 5.0
     plenty: float = 20.0
     older: float = 2.0
-    older_ms: float = 100.0
+    older_ms: float = 250.0
     early: float = 0.1
+    settling: float = 5.0
 
 
 class Verdict(NamedTuple):
@@ -57,7 +58,7 @@ def judge(seen: Observed, old: Observed | None, seconds: float, bounds: Bounds |
     bounds = bounds or Bounds()
     if not seconds:
         return Verdict("accepted", "without a trial")
-    if seen.seconds < bounds.early * seconds:
+    if seen.seconds < max(bounds.early * seconds, min(bounds.settling, seconds)):
         return Verdict("goes on")
     is_over = seen.seconds >= seconds
     if old is None or not old.frames:
