@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import configparser
+import contextlib
 import email.utils
 import gzip
 import hashlib
@@ -168,9 +169,10 @@ def requirements(target: Target) -> list[str]:
     """What the environment holds besides edgewarden. On arm64 OpenCV is the system's, and built for numpy 1."""
     parser = configparser.ConfigParser()
     parser.read(REPOSITORY / "setup.cfg", encoding="utf-8")
-    lines = parser["options"]["install_requires"].strip().splitlines()
+    extras = parser["options.extras_require"]
+    lines = [*parser["options"]["install_requires"].strip().splitlines(), *extras["signed"].strip().splitlines()]
     if target.arch == "arm64":
-        extra = parser["options.extras_require"]["cpu"].strip().splitlines()
+        extra = extras["cpu"].strip().splitlines()
         lines += [line for line in extra if not line.strip().startswith("opencv")] + ["numpy <2"]
     wanted = [Requirement(line) for line in lines]
     here = [one for one in wanted if one.marker is None or one.marker.evaluate(target.environment)]
@@ -195,6 +197,10 @@ def install_wheels(target: Target, source: Path, site: Path, wheels: Path | None
     for platform in target.platforms:
         for_target += ["--platform", platform]
     _run(*pip, "install", *for_target, *where, *requirements(target))
+    # pip judges markers by the Python it runs on: what only the target's lacks comes in a second round.
+    if more := [f"{one.name}{one.specifier}" for one, _ in unmet(target, site)]:
+        with contextlib.suppress(BuildError):  # ``check`` names what is missing and for what
+            _run(*pip, "install", *for_target, *where, "--no-deps", *more)
     own = source.parent / "own"
     isolation = ["--no-build-isolation"] if _has_setuptools() else []
     _run(*pip, "wheel", "--no-deps", *isolation, "--wheel-dir", str(own), str(source))
@@ -210,13 +216,13 @@ def check(target: Target, site: Path) -> None:
             head = file.read(20)
         if head[:4] == b"\x7fELF" and struct.unpack_from("<H", head, 18)[0] != target.elf_machine:
             raise BuildError(f"{path.relative_to(site)} is not for {target.arch}")
-    missing = sorted(set(unsatisfied(target, site)))
+    missing = sorted({f"{wanted} (for {name})" for wanted, name in unmet(target, site)})
     if missing:
         raise BuildError(f"not among the wheels for {target.arch}, Python {target.python}: {'; '.join(missing)}")
 
 
-def unsatisfied(target: Target, site: Path) -> Iterator[str]:
-    """Requirements that hold on the target and that nothing in ``site`` meets: pip judges by the machine it runs on."""
+def unmet(target: Target, site: Path) -> Iterator[tuple[Requirement, str]]:
+    """Requirements that hold on the target and that nothing in ``site`` meets, each with who has it."""
     found = {
         one.metadata["Name"].lower().replace("_", "-"): one
         for one in importlib.metadata.distributions(path=[str(site)])
@@ -228,7 +234,7 @@ def unsatisfied(target: Target, site: Path) -> Iterator[str]:
                 continue
             there = found.get(wanted.name.lower().replace("_", "-"))
             if there is None or not wanted.specifier.contains(there.version, prereleases=True):
-                yield f"{wanted} (for {name})"
+                yield wanted, name
 
 
 def lay_out_environment(root: Path, target: Target) -> None:

@@ -126,11 +126,11 @@ install_venv() {
     if [ "$KIND" = jetson ]; then
         export PATH="/usr/local/cuda-$CUDA/bin:$PATH" CUDA_ROOT="/usr/local/cuda-$CUDA"
         # JetPack's cv2 is built against numpy 1; with numpy 2 its import fails. ONNX Runtime works while TensorRT builds.
-        run "$PREFIX/bin/pip" install --upgrade "${SOURCE}[jetson]" onnxruntime "numpy<2"
+        run "$PREFIX/bin/pip" install --upgrade "${SOURCE}[jetson,signed]" onnxruntime "numpy<2"
         run "$PREFIX/bin/python" -c 'import cv2, tensorrt, sys; sys.exit(any(m.__file__.startswith(sys.prefix) for m in (cv2, tensorrt)))' ||
             refuse "cv2 or tensorrt is missing, or a wheel in $PREFIX shadows the system's: pip uninstall that wheel"
     else
-        run "$PREFIX/bin/pip" install --upgrade "${SOURCE}[cpu]"
+        run "$PREFIX/bin/pip" install --upgrade "${SOURCE}[cpu,signed]"
     fi
 }
 

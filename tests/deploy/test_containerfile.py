@@ -51,7 +51,7 @@ def test_what_it_copies_is_there_and_is_all_that_is_installed() -> None:
 def test_no_wheel_may_shadow_jetpacks() -> None:
     said = "\n".join(of_kind("RUN"))
     assert "--system-site-packages" in said
-    assert '[jetson]" onnxruntime "numpy<2"' in said
+    assert '[jetson,signed]" onnxruntime "numpy<2"' in said
     assert "opencv-python" not in said.replace("libopencv-python", "")
 
 

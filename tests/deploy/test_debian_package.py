@@ -34,10 +34,21 @@ PURE = {
     "rich": "15.0",
     "tomli": "2.2",
     "flatbuffers": "25.1",
+    "typing-extensions": "4.15",
 }
-COMPILED = {"lapx": "0.9.4", "msgspec": "0.21", "numpy": "1.26.4", "pillow": "12.0", "psutil": "7.1"}
+COMPILED = {
+    "cryptography": "45.0",
+    "lapx": "0.9.4",
+    "msgspec": "0.21",
+    "numpy": "1.26.4",
+    "pillow": "12.0",
+    "psutil": "7.1",
+}
 COMPILED |= {"onnxruntime": "1.23.2", "opencv-python-headless": "4.13.0.90"}
-NEEDS = {"onnxruntime": ["flatbuffers", "tomli; python_version < '3.11'", "coloredlogs; extra == 'colour'"]}
+NEEDS = {
+    "onnxruntime": ["flatbuffers", "tomli; python_version < '3.11'", "coloredlogs; extra == 'colour'"],
+    "cryptography": ["typing-extensions>=4.13; python_version < '3.11'"],
+}
 MACHINES = {"amd64": ("x86_64", 62), "arm64": ("aarch64", 183)}
 
 

@@ -142,7 +142,7 @@ def test_jetpack_6_and_7_get_their_cuda_and_the_systems_bindings(
     wanted = " ".join([*ON_EVERY_JETPACK, f"cuda-toolkit-{cuda.replace('.', '-')}"])
     assert install == f"apt-get install -y --no-install-recommends {wanted}"
     assert venv == f"venv -m venv --system-site-packages {board.root}/opt/edgewarden"
-    assert pip.endswith("[jetson] onnxruntime numpy<2")
+    assert pip.endswith("[jetson,signed] onnxruntime numpy<2")
     assert "import cv2, tensorrt" in done.stdout
     assert board.done()[-1] == "doctor"
     assert "etc/systemd/system/edgewarden.service.d/jetson.conf" in board.files()
@@ -238,12 +238,12 @@ def test_a_wheel_that_shadows_jetpacks_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_a_plain_debian_gets_the_cpu_extra_and_nothing_of_jetpack(tmp_path: Path, machine: str) -> None:
+def test_a_plain_debian_gets_onnx_runtime_and_signatures_and_nothing_of_jetpack(tmp_path: Path, machine: str) -> None:
     board = Board(tmp_path, "3.11", machine)
     done = board.install()
     assert done.returncode == 0, done.stderr
     said = "\n".join(board.done())
-    assert "[cpu]" in said
+    assert "[cpu,signed]" in said
     assert "--system-site-packages" not in said
     assert "cuda" not in said
     assert "jetson" not in "\n".join(board.files())

@@ -71,7 +71,7 @@ def prepare(root: Path, say: Callable[[str], None]) -> None:
     if not mark.exists() or mark.read_text() != wanted or not (root / WHEELS[1:]).exists():
         say(f"an environment in {VENV}, and wheels in {WHEELS} (once)")
         _in(root, "python3", "-m", "venv", VENV)
-        _in(root, *pip, "/opt/source")
+        _in(root, *pip, "/opt/source[signed]")
         _keep_wheels(root)
         mark.write_text(wanted)
     else:
