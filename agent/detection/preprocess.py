@@ -5,7 +5,7 @@ Which frame goes into which buffer, and when a buffer is free again, is the dete
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -80,6 +80,7 @@ class Preprocessor:
         self._planar = self.buffer.transpose(0, 3, 1, 2) if channels_last else self.buffer
         self._spec = spec
         self._plans: list[Transform | None] = [None] * batch
+        self._targets: list[list[NDArray[Any]]] = [[] for _ in range(batch)]
         self._pixels = np.empty((0, 0, 3), np.uint8)
         self._planes: list[NDArray[np.uint8]] = []
         self._order = (2, 1, 0) if spec.colour == "rgb" else (0, 1, 2)
@@ -90,11 +91,10 @@ class Preprocessor:
         size = int(pixels.shape[1]), int(pixels.shape[0])
         transform = last if last is not None and last.size == size else self._lay_out(index, size)
         x, y, width, height = transform.source
-        tx, ty, tw, th = transform.target
+        _, _, tw, th = transform.target
         self._resize(pixels[y : y + height, x : x + width], tw, th)
         for channel, plane in enumerate(self._order):
-            target = self._planar[index, channel, ty : ty + th, tx : tx + tw]
-            self._write(self._planes[plane], channel, target)
+            self._write(self._planes[plane], channel, self._targets[index][channel])
         return transform
 
     def _lay_out(self, index: int, size: tuple[int, int]) -> Transform:
@@ -102,6 +102,8 @@ class Preprocessor:
         for channel in range(3):
             pad = (self._spec.pad - self._spec.mean[channel]) * self._spec.scale[channel]
             self._planar[index, channel] = pad
+        tx, ty, tw, th = transform.target
+        self._targets[index] = [self._planar[index, channel, ty : ty + th, tx : tx + tw] for channel in range(3)]
         return transform
 
     def _resize(self, pixels: NDArray[np.uint8], width: int, height: int) -> None:
@@ -111,11 +113,14 @@ class Preprocessor:
         cv2.resize(pixels, (width, height), dst=self._pixels, interpolation=cv2.INTER_LINEAR)
         cv2.split(self._pixels, self._planes)
 
-    def _write(self, plane: NDArray[np.uint8], channel: int, target: NDArray[np.generic]) -> None:
+    def _write(self, plane: NDArray[np.uint8], channel: int, target: NDArray[Any]) -> None:
         """``(plane - mean) * scale``, as ``plane * scale - mean * scale`` in place. A bare copy where it is one."""
         scale, mean = self._spec.scale[channel], self._spec.mean[channel]
         if mean == 0 and scale == 1:
             np.copyto(target, plane, casting="unsafe")
+        elif target.dtype == np.float32 and target.strides[1] == target.itemsize:
+            # In one pass over the memory, where numpy needs two; OpenCV writes to rows that lie together alone.
+            cv2.addWeighted(plane, scale, plane, 0, -mean * scale, dst=target, dtype=cv2.CV_32F)
         elif target.dtype == np.float32:
             # With the dtype named: numpy 1 would compute uint8 times a small scalar in float16.
             np.multiply(plane, scale, out=target, dtype=np.float32)
