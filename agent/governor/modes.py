@@ -43,7 +43,7 @@ class ModeSettings(NamedTuple):
     ``calm_most``. ``parallel``: what a thread more is worth where it was not measured yet."""
 
     full: float = 0.85
-    full_for: float = 1.5
+    full_for: float = 0.9
     room: float = 0.6
     calm_for: float = 10.0
     calm_most: float = 300.0
