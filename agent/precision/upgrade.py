@@ -169,7 +169,8 @@ class Upgrade:
             detector = means.open_detector(engine, variant)
             seconds = seconds_alone(detector)
             batched = (detector.max_batch or 0) > 1 and detector.fixed_batch is None
-            rates = best_batch(detector)[1] if batched else {}
+            best, rates = best_batch(detector) if batched else (1, {})
+            detector.batch, detector.batch_rates = best, rates
         except BaseException:
             engine.close()
             raise
