@@ -613,13 +613,15 @@ def build_contest(config: Config, engines: EngineSet, decoders: Mapping[str, typ
         standings={
             name: Standing(loss_of(one.variant), limit_of(one.variant), bool(one.variant.forced), name in named)
             for name, one in judgements.items()
-            if name in engines.precisions or (name == BF16 and one.verdict.usable and not why_not("openvino", BF16))
+            if name in engines.precisions or (one.verdict.usable and not why_not("openvino", name))
         },
         threads=mode_policy(model).mode.threads,
         load=lambda name, backend: _detector(
             model, package, judgements[name].variant, decoders, engines.threads, backend
         ),
         choosing=not named,
+        memory=resident_bytes,
+        budget=model.memory,
     )
     return Contest(engines, means)
 

@@ -48,7 +48,8 @@ Measure = Callable[[Request, Callable[[], bool]], list[Result]]
 class ContestMeans(NamedTuple):
     """What a contest works with. ``standings``: of the precisions that take part; ``threads``: of an inference;
     ``load``: a warm detector of a precision on an engine, as configured; ``choosing``: the outcome says which precision
-    is used, else each just gets the engine that is fastest."""
+    is used, else each just gets the engine that is fastest; ``budget``: bytes that precisions which were not loaded may
+    take, of what ``memory`` says that this process holds."""
 
     package: ModelPackage
     speeds: SpeedStore
@@ -56,6 +57,8 @@ class ContestMeans(NamedTuple):
     threads: int
     load: Callable[[str, Backend], Detector]
     choosing: bool
+    memory: Callable[[], int]
+    budget: int
 
 
 class Contest:
@@ -65,11 +68,12 @@ class Contest:
         self._engines = engines
         self._means = means
         self._measure = measure or measured_apart
+        self._taken = 0
         self._stopping = threading.Event()
         self.finished = threading.Event()
         self._thread = threading.Thread(target=self._run, name="contest", daemon=True)
+        engines.expected |= set(means.standings) - set(engines.precisions)
         if BF16 in means.standings:
-            engines.expected |= {BF16}
             engines.tell(BF16, WAITS)
 
     def start(self) -> None:
@@ -148,7 +152,7 @@ class Contest:
         better = {
             name: backend
             for name, backend in outcome.engines.items()
-            if backend != "onnxruntime" and (name in engines.precisions or name == BF16)
+            if backend != "onnxruntime" or name not in engines.precisions
         }
         for name, words in outcome.told.items():
             engines.tell(name, words)
@@ -157,14 +161,26 @@ class Contest:
             engines.why = outcome.why
         # What works from now on comes last: then all is there.
         for name, backend in sorted(better.items(), key=lambda item: item[0] == outcome.top):
+            words = outcome.told[name]
             try:
-                make = _Ready(loads(name, backend), partial(loads, name, backend))
+                detector = self._loaded(name, backend, needed=name == outcome.top or name in engines.precisions)
             except AgentError as error:
-                engines.tell(name, f"{outcome.told[name]} ({SHOWN_FAULT}: {error})")
+                engines.tell(name, f"{words} ({SHOWN_FAULT}: {error})")
                 log.warning("%s: %s: %s: %s", self._means.package.name, name, SHOWN_FAULT, error)
                 continue
-            words = outcome.told[name]
+            make = _Ready(detector, partial(loads, name, backend))
             engines.offer(Offer(name, make, _Words(words), partial(self._chosen, outcome), outcome.seconds))
+
+    def _loaded(self, name: str, backend: Backend, *, needed: bool) -> Detector:
+        """Warm. Raises AgentError, also for one that nobody waits for and that takes too much memory."""
+        means = self._means
+        before = means.memory()
+        detector = means.load(name, backend)
+        self._taken += 0 if needed else means.memory() - before
+        if needed or self._taken <= means.budget:
+            return detector
+        detector.close()
+        raise EngineError(f"{name}: does not fit into the memory budget of {means.budget >> 20} MB")
 
     def _chosen(self, outcome: Outcome) -> str | None:
         """On the thread that owns the engines, after each that came."""

@@ -18,7 +18,7 @@ from agent.detection.model import find_package, load_package, update_package
 from agent.engines import openvino
 from agent.errors import ConfigError, EngineError
 from agent.host.manager import Host
-from agent.precision import contest, speed
+from agent.precision import contest, speed, usable
 from agent.precision.contest import WAITS, measured_apart
 from agent.precision.contest_rules import Entry, Outcome, Request, Result, Standing, decide
 
@@ -214,12 +214,39 @@ def test_bf16_that_lost_too_much_takes_no_part(at_once: Callable[[Figures], Figu
     assert figures.asked[0].entries == (("fp32", "onnxruntime"), ("fp32", "openvino"))
 
 
+@pytest.mark.parametrize(("budget", "loaded"), [(512 << 20, True), (0, False)])
+def test_int8_that_is_slow_on_onnx_runtime_comes_on_openvino_as_far_as_memory_is_granted(
+    at_once: Callable[[Figures], Figures], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: int, loaded: bool
+) -> None:
+    monkeypatch.setattr(usable, "_speedup", lambda *_: 0.5)
+    at_once(Figures(fp32_onnxruntime=10, fp32_openvino=10, int8_onnxruntime=20, int8_openvino=6))
+    with app(tmp_path, with_variant(tmp_path, "int8", 0.01), f"memory = {budget}") as running:
+        assert running.detector.precisions == ("fp32",)
+        better = running._better
+        assert better is not None
+        wait_until(better.finished.is_set, 30)
+        if loaded:
+            wait_until(lambda: "int8" in running.detector.precisions, 30)
+        told = health(running)
+        assert ("int8" in running.detector.precisions) is loaded
+    assert told.precision == "fp32"
+    assert told.precisions["int8"].startswith(
+        "loses 0.0100, 1.67 x as fast as fp32; ONNX Runtime 20.00 ms, OpenVINO 6.00"
+    )
+    assert ("does not fit into the memory budget of 0 MB" in told.precisions["int8"]) is not loaded
+
+
 def with_bf16(tmp_path: Path, loss: float) -> Path:
+    return with_variant(tmp_path, "bf16", loss)
+
+
+def with_variant(tmp_path: Path, precision: str, loss: float) -> Path:
     folder = Path(shutil.copytree(find_package("desk").folder, tmp_path / "models" / "desk"))
     package = load_package(folder)
     from msgspec.structs import replace
 
-    variant = replace(package.choose("fp32"), precision="bf16", accuracy={"loss": loss, "max_loss": 0.02})
+    accuracy = {"loss": loss, "max_loss": 0.02}
+    variant = replace(package.choose("fp32"), precision=precision, accuracy=accuracy)
     update_package(package, [(variant, package.file_of(variant))])
     return folder
 
