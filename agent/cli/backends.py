@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 if TYPE_CHECKING:
+    from agent.detection.manifest import Variant
     from agent.detection.model import ModelPackage
     from agent.precision.trial import OpenEngine
 
@@ -27,6 +28,25 @@ def backend_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "--device", type=click.Choice(("cpu", "cuda")), default="cpu", show_default=True, help="ONNX Runtime's."
     )
     return backend(device(command))
+
+
+def runnable(variants: Sequence[Variant], backend: Backend) -> list[Variant]:
+    """Those that it can run here; why not the others goes to stderr."""
+    found = []
+    for variant in variants:
+        if reason := _why_not(variant.precision, backend):
+            click.echo(f"{variant.precision}: left out: it {reason}", err=True)
+        else:
+            found.append(variant)
+    return found
+
+
+def _why_not(precision: str, backend: Backend) -> str:
+    from agent.engines.on_processor import BF16, why_not
+
+    if precision != BF16:
+        return ""
+    return "runs on OpenVINO alone" if backend == "tensorrt" else why_not("openvino", precision)
 
 
 def opener(package: ModelPackage, backend: Backend, device: str) -> OpenEngine:

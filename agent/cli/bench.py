@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.backends import Backend, backend_options, opener
+from agent.cli.backends import Backend, backend_options, opener, runnable
 from agent.cli.histogram import bar, counts, draw, edges, percentiles
 from agent.cli.progress import Progress
 from agent.errors import SourceError
@@ -57,7 +57,8 @@ def command(
     pictures = _pictures(source, frames)
     if not pictures:
         raise SourceError(f"{source}: not one picture came")
-    reports = [_measured(package, variant, backend, device, pictures, rounds, layers) for variant in package.variant]
+    variants = runnable(package.variant, backend)
+    reports = [_measured(package, variant, backend, device, pictures, rounds, layers) for variant in variants]
     if picture is not None:
         series = {f"{report['precision']}, {report['backend']}": report["frames_ms"] for report in reports}
         draw(picture, f"{model} on {source}", series)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli import table
-from agent.cli.backends import Backend, backend_options, opener
+from agent.cli.backends import Backend, backend_options, opener, runnable
 
 if TYPE_CHECKING:
     from agent.data import Detections
@@ -54,7 +54,7 @@ def command(
     found = find_package(package)
     for name in only:
         found.choose(name)
-    chosen = [one for one in found.variant if not only or one.precision in (*only, "fp32")]
+    chosen = runnable([one for one in found.variant if not only or one.precision in (*only, "fp32")], backend)
     open_engine = opener(found, backend, device)
     if Path(data).suffix == ".json":
         rows = _by_truth(found, chosen, Path(data), images, plot, open_engine)

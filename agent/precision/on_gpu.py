@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.detection.detector import Detector
 from agent.detection.plans import wanted_plan
+from agent.engines.on_processor import BF16
 from agent.engines.plan_supply import supply
-from agent.errors import AgentError
+from agent.errors import AgentError, EngineError
 from agent.host.extensions import extensions
 from agent.precision.speed import seconds_alone
 from agent.precision.usable import buildable
@@ -46,6 +47,8 @@ def plan_opener(package: ModelPackage, tensorrt: TensorRT, plans: PlanStore, tel
     """Loads a precision as a plan. What is missing is built, unless ``tell`` is None. Raises AgentError."""
 
     def opened(_file: Path, _level: Optimisation, precision: str) -> Engine:
+        if precision == BF16:
+            raise EngineError(f"{package.name}: bf16 runs on OpenVINO alone, not on TensorRT")
         wanted = wanted_plan(package, package.choose(precision), tensorrt.place, plans, None)
         plan = supply(plans, wanted.order, None if tell is None else _builder(tensorrt, wanted, tell))
         return tensorrt.open_plan(plan.content, tensorrt.place.flavour)

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from agent.cli.backends import runnable
 from agent.cli.model_evaluate import command as evaluate
 from agent.cli.model_prepare import command as prepare
 from agent.detection.add import Wishes, add_model
@@ -135,3 +136,14 @@ def test_where_nothing_computes_it_the_reason_is_told(package: ModelPackage, mon
     monkeypatch.setattr(openvino, "is_installed", lambda: False)
     reason = judged(package, SpeedStore(), "openvino")["bf16"].verdict.reason
     assert reason == "needs OpenVINO, which is not installed: pip install 'edgewarden[openvino]'"
+
+
+def test_a_package_that_was_prepared_elsewhere_is_measured_here_without_it(
+    package: ModelPackage, material: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "is_installed", lambda: False)
+    words = ["--data", str(material / "images" / "samples"), "--pictures", "1", "--json"]
+    done = CliRunner().invoke(evaluate, [str(package.folder), *words], catch_exceptions=False)
+    assert [row["precision"] for row in json.loads(done.stdout)["variants"]] == ["fp32"]
+    assert "bf16: left out: it needs OpenVINO, which is not installed" in done.stderr
+    assert [one.precision for one in runnable(package.variant, "tensorrt")] == ["fp32"]
