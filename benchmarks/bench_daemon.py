@@ -42,14 +42,15 @@ class Camera(NamedTuple):
 class Daemon:
     """One configuration, run as often as is asked; its state stays from run to run, as on a board.
 
-    ``model``: lines of the table ``[model]`` beside its path. ``port``: of the broker, None for no MQTT.
+    ``model``: lines of the table ``[model]`` beside its path; by default the engine of an installation without extras.
+    ``port``: of the broker, None for no MQTT.
     """
 
     folder: Path
     package: Path
     cameras: Sequence[Camera]
     port: int | None
-    model: str = ""
+    model: str = 'backend = "onnxruntime"'
     more: str = ""
     _sink: Path = field(init=False)
 
@@ -75,6 +76,7 @@ class Daemon:
         command = [sys.executable, "-m", "agent", "run", "--json", "--config", str(self.config), *words]
         # Compiled modules are used, as in any installation.
         env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        env["EDGEWARDEN_CACHE"] = str(self.folder / "cache")
         env["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent)
         with self._sink.open("wb") as sink:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=sink, env=env, start_new_session=True)

@@ -171,17 +171,15 @@ def _daemons(bench: Bench, model: Model, clip: Path, size: Size) -> dict[str, Da
         bench.skip(_named(model, DAEMON), "there is no broker to publish to")
         return {}
     camera = Camera("cars", str(repeated(clip, CLIP_TIMES)), realtime=False)
-    wanted = {DAEMON: 'backend = "onnxruntime"'}
+    wanted = {DAEMON: ("onnxruntime", bench.package(model))}
     if model is not YOLOV8N_SIZE and ours_has_openvino():
-        wanted[OPENVINO_DAEMON] = 'backend = "openvino"'
+        wanted[OPENVINO_DAEMON] = ("openvino", _for_openvino(bench, model))
     elif model is YOLOX:
         bench.skip(OPENVINO_DAEMON, "OpenVINO is not installed beside us, or this version does not know it")
-    if OPENVINO_DAEMON in wanted:
-        bench.with_bf16(model)
     found = {}
-    for number, (name, backend) in enumerate(wanted.items()):
+    for number, (name, (backend, package)) in enumerate(wanted.items()):
         folder = bench.folder / f"{model.name}-daemon-{number}"
-        daemon = Daemon(folder, bench.package(model), [camera], bench.broker_port, backend)
+        daemon = Daemon(folder, package, [camera], bench.broker_port, f'backend = "{backend}"')
         try:
             daemon.run("--frames", "20")  # what is made and measured once at a first start is behind it then
         except ContestantError as error:
@@ -189,6 +187,15 @@ def _daemons(bench: Bench, model: Model, clip: Path, size: Size) -> dict[str, Da
         else:
             found[name] = daemon
     return found
+
+
+def _for_openvino(bench: Bench, model: Model) -> Path:
+    """With bf16 where it can be had, as it is else."""
+    try:
+        return bench.prepared(model)
+    except ContestantError as error:
+        bench.skip(f"bf16 of {model.name}", str(error))
+        return bench.package(model)
 
 
 def _whole(daemon: Daemon, size: Size) -> Turn:
