@@ -13,7 +13,7 @@ from bench_process import Contestant, ContestantError
 from bench_rooms import NANODET, YOLOX, Bench
 from bench_rows import Row
 
-CLIP = "car-detection.mp4"
+CLIP, BUSY = "car-detection.mp4", "classroom.mjpg.avi"
 PREPROCESS, POSTPROCESS_MS, TRACKER_MS, TRACKER_AHEAD = 1.5, 0.3, 0.5, 4.0
 
 
@@ -22,6 +22,7 @@ def parts(bench: Bench) -> None:
     clip = bench.clip(CLIP)
     packages = [str(bench.package(model)) for model in (YOLOX, NANODET)]
     words = ["--packages", *packages, "--clips", str(clip), str(scaled(clip, 1080))]
+    words += ["--busy", str(bench.clip(BUSY))]
     with Contestant("parts", "parts.py", *words, folder=bench.folder) as contestant:
         rounds = [contestant.round() for _ in range(bench.rounds)]
     bench.groups["parts"] = {"rounds": rounds}

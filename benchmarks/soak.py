@@ -217,8 +217,8 @@ def verdict(samples: Sequence[Sample]) -> list[Row]:
 def _constant(name: str, values: Sequence[float]) -> Row:
     """By how much the last third differs from the first, both with every camera there."""
     third = max(1, len(values) // 3)
-    more = statistics.median(values[-third:]) - statistics.median(values[:third])
-    what = f"{name}: last third less first third (from {min(values):.0f} to {max(values):.0f})"
+    more = abs(statistics.median(values[-third:]) - statistics.median(values[:third]))
+    what = f"{name}: by how much the last third differs from the first (from {min(values):.0f} to {max(values):.0f})"
     return Row(f"soak: {name}", what, more, "", 0.0, kept=False)
 
 

@@ -52,14 +52,15 @@ class Replay:
 
 
 def pictures(clip: str) -> list[NDArray[np.uint8]]:
-    """Some of a clip, far apart: more than the processor's caches hold."""
+    """Some of a clip, evenly over it: more than the processor's caches hold."""
     device = cv2.VideoCapture(clip)
+    step = max(1, int(device.get(cv2.CAP_PROP_FRAME_COUNT)) // PICTURES)
     found: list[NDArray[np.uint8]] = []
     for number in itertools.count():
         read, picture = device.read()
         if not read or len(found) == PICTURES:
             break
-        if number % 40 == 0:
+        if number % step == 0:
             found.append(picture.astype(np.uint8, copy=False))
     device.release()
     if not found:
@@ -126,10 +127,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--packages", nargs="+", required=True)
     parser.add_argument("--clips", nargs="+", required=True)
+    parser.add_argument("--busy", required=True, help="a clip with much to be found")
     options = parser.parse_args()
     packages = [find_package(package) for package in options.packages]
-    sources = [pictures(clip) for clip in options.clips]
-    replays = [(package.name, *replaying(package, sources[0])) for package in packages]
+    sources, busy = [pictures(clip) for clip in options.clips], pictures(options.busy)
+    replays = [(package.name, *replaying(package, busy)) for package in packages]
 
     def round_() -> dict[str, Any]:
         prepared = []
