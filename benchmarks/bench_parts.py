@@ -42,7 +42,7 @@ def rows_of(rounds: Sequence[dict[str, Any]]) -> list[Row]:
     for number, one in enumerate(rounds[0]["postprocess"]):
         took = statistics.median(round_["postprocess"][number]["ms"] for round_ in rounds)
         target = POSTPROCESS_MS if one["model"] == YOLOX.name else None
-        key = f"postprocess, {one['model']}"
+        key = f"postprocess, {one['model']}, {one['clip']}"
         rows.append(Row(key, f"{key} ({one['boxes']:.1f} boxes a picture)", took, "ms", target, kept=False))
     return rows
 

@@ -33,7 +33,7 @@ def _race(panel: Any, name: str, contestants: Mapping[str, Any]) -> None:
     bars = panel.barh(names, ratios, color=[_colour(name) for name in names])
     panel.bar_label(bars, [f" {one['ratio']:.2f} x, {one['ms']:.1f} ms" for _, one in ranked])
     panel.axvline(1.0, color="#444444", linewidth=1)
-    panel.set(title=f"{name}: time a frame, session.run with 2 threads = 1", xlim=(0, 1.25 * max(ratios)))
+    panel.set(title=f"{name} (session.run, 2 threads = 1)", xlim=(0, 1.25 * max(ratios)))
 
 
 def _promised(rows: Sequence[Row]) -> list[Row]:

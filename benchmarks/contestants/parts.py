@@ -131,7 +131,11 @@ def main() -> None:
     options = parser.parse_args()
     packages = [find_package(package) for package in options.packages]
     sources, busy = [pictures(clip) for clip in options.clips], pictures(options.busy)
-    replays = [(package.name, *replaying(package, busy)) for package in packages]
+    shown = {Path(options.clips[0]).name: sources[0], Path(options.busy).name: busy}
+    replays = [
+        (package.name, clip, *replaying(package, source))
+        for package, (clip, source) in itertools.product(packages, shown.items())
+    ]
 
     def round_() -> dict[str, Any]:
         prepared = []
@@ -139,9 +143,9 @@ def main() -> None:
             ours, bare = preprocessing(package, source)
             prepared.append({"model": package.name, "width": source[0].shape[1], "ms": ours, "bare_ms": bare})
         finished = []
-        for name, detector, frames in replays:
+        for name, clip, detector, frames in replays:
             ms, boxes = postprocessing(detector, frames)
-            finished.append({"model": name, "ms": ms, "boxes": boxes})
+            finished.append({"model": name, "clip": clip, "ms": ms, "boxes": boxes})
         return {"preprocess": prepared, "postprocess": finished}
 
     round_()
