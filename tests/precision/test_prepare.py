@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -326,7 +327,8 @@ def test_evaluate_measures_a_variant_against_fp32_in_the_same_run_and_tells_the_
     assert row["precision"] == "int8"
     assert row["loss"] == pytest.approx(1 - row["f1"], abs=1e-4)
     assert row["usable"] is False
-    assert f"is {row['speedup']:.2f} x as fast as fp32 here" in row["reason"] or row["speedup"] >= 1.05
+    slower = re.search(r"is ([\d.]+) x as fast as fp32 here", row["reason"])
+    assert row["speedup"] >= 1.05 or (slower and float(slower[1]) == pytest.approx(row["speedup"], abs=0.011))
     assert "more than 0.001" in row["reason"], "what was allowed when it was made"
     assert load_package(desk) == recorded, "measuring changes nothing"
     nowhere = edgewarden("model", "evaluate", desk, "--data", images / "val", "--pictures", "1", "--device", "cuda")
