@@ -102,6 +102,10 @@ class RtspCamera:
                 with contextlib.suppress(OSError, ValueError):  # hung up on, or its file closed
                     Session(camera, self).serve()
 
+            def finish(self) -> None:
+                with contextlib.suppress(OSError, ValueError):  # as above, with an answer still to be sent
+                    super().finish()
+
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
             daemon_threads = True
