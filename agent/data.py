@@ -279,13 +279,15 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """How the engine is used: ``mode`` is ``latency`` (one inference at a time), ``throughput`` (several) or ``device``
     (as the device has it); ``threads`` of the processor that one inference uses; ``workers``: inferences at a time;
     ``batch``: pictures of several cameras in one, at most, ``batch_rates``: pictures a second by that number, as
-    measured at the start (empty with one camera, and where the graph takes one picture); and for what ``reason``."""
+    measured at the start (empty with one camera, and where the graph takes one picture); and for what ``reason``.
+    ``share``: how much of what the machine can infer this mode makes at most, 0..1: a mode above it makes the rest."""
 
     mode: str = ""
     threads: int | None = None
     workers: int = 1
     batch: int = 1
     batch_rates: dict[str, float] = {}
+    share: float = 1.0
     reason: str = ""
 
 

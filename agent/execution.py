@@ -92,8 +92,14 @@ class Executor:
             return Execution(mode="device", workers=engines.slots, reason=engines.backend, **self._batches())
         workers = engines.workers
         name = "latency" if workers == 1 else "throughput"
-        reason = self._policy.reason
-        return Execution(mode=name, threads=engines.threads, workers=workers, reason=reason, **self._batches())
+        return Execution(
+            mode=name,
+            threads=engines.threads,
+            workers=workers,
+            share=round(self._policy.share, 4),
+            reason=self._policy.reason,
+            **self._batches(),
+        )
 
     def _batches(self) -> dict[str, Any]:
         used = self._engines.used

@@ -189,7 +189,7 @@ class Governor:
     def _govern_load(self, health: Health, inferred: float, at: float) -> None:
         took = self._took
         best = self._best.get(health.precision)
-        load = Load(self._strain(health), health.busy, inferred, took, best)
+        load = Load(self._strain(health), _busy(health), inferred, took, best)
         rates = [self._rate(step) for step in self._steps]
         choice = loads.choose(load, rates, self._load_rung, self._load_memory, at, self._options.load)
         self._load_rung, self._load_memory = choice.rung, choice.memory
@@ -205,8 +205,9 @@ class Governor:
 
     def _follow_rates(self, health: Health, inferred: float, captured: float, seconds: float) -> None:
         """How long an inference takes now, and how many pictures the cameras give, where that can be seen at all."""
-        if health.busy is not None and inferred > 0:
-            took = health.busy / inferred
+        busy = _busy(health)
+        if busy is not None and inferred > 0:
+            took = busy / inferred
             self._took = took if self._took is None else self._took + SMOOTH * (took - self._took)
             known = self._best.get(health.precision)
             self._best[health.precision] = self._took if known is None else min(known * 1.0002, self._took)
@@ -299,3 +300,8 @@ def _outlook(zone: str, over: float, forecast: Forecast) -> Outlook:
 
 def _margin(headroom: float) -> str:
     return f"{abs(headroom):.1f} K {'below' if headroom >= 0 else 'above'} its limit"
+
+
+def _busy(health: Health) -> float | None:
+    """Share of all that the machine could infer: what is full in a mode of few threads is not full yet."""
+    return None if health.busy is None else health.busy * health.execution.share

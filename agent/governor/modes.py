@@ -100,6 +100,13 @@ class ModePolicy:
         # One frame more is made ready where age does not count, so that no worker waits for it.
         return mode._replace(ahead=1) if self._every_frame and mode.workers > 1 else mode
 
+    @property
+    def share(self) -> float:
+        """How much of what the last of the modes makes the one that holds now does, 0..1."""
+        if not self._seconds:
+            return min(1.0, self._power(self._level) / self._power(len(self._modes) - 1))
+        return min(1.0, self._takes(len(self._modes) - 1) / self._takes(self._level))
+
     def decide(self, demand: Demand, now: float) -> Mode:
         """The mode from now on."""
         self._every_frame = demand.every_frame

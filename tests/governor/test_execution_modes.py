@@ -116,3 +116,16 @@ def test_whatever_is_seen_the_mode_is_one_of_the_machines(demands: Sequence[tupl
         mode = policy.decide(Demand(*demand), float(second))
         assert mode._replace(ahead=0) in levels(4)
         assert mode.ahead == (1 if demand[3] else 0)
+
+
+def test_a_mode_of_few_threads_says_that_the_machine_can_do_more() -> None:
+    machine = Machine(seconds=0.010)
+    machine.run(offered=10.0, ticks=5)
+    assert machine.policy.mode == Mode(1, 1)
+    assert 0.4 < machine.policy.share < 0.7, "by rule of thumb, as long as nothing else was measured"
+    machine.run(offered=150.0, ticks=10)
+    assert (machine.policy.mode, machine.policy.share) == (Mode(1, 2), 1.0)
+    machine.run(offered=10.0, ticks=60)
+    assert machine.policy.mode == Mode(1, 1)
+    assert abs(machine.policy.share - 0.5) < 0.1, "as it was measured"
+    assert ModePolicy([fixed("latency", 4, None, None)]).share == 1.0

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.data import CameraHealth, Decision, Health, Temperature
+from agent.data import CameraHealth, Decision, Execution, Health, Temperature
 from agent.governor import ladder, load
 from agent.governor.governing import Governor, Options, decide
 from agent.governor.heat import HORIZONS, Forecast
@@ -299,6 +299,42 @@ def test_frames_that_come_near_max_age_shed_rate_and_get_it_back_once() -> None:
     assert rungs[-1] == 0
     changes = sum(one != other for one, other in pairwise(rungs))
     assert changes == 2
+
+
+ONE = {"fp32": Cost(1 / 60, 1.0)}
+RUNGS = ladder.weigh(ladder.make(ONE, 60.0), ONE, 60.0)
+
+
+class Shared:
+    """A machine that makes 60 inferences a second with all cores and 30 with one, and a camera of 60."""
+
+    def __init__(self) -> None:
+        self.governor = Governor(RUNGS, {"fp32": 1 / 60}, Options(max_age={"cam": 1.0}), top_rate=60.0)
+        self.rung, self.at, self.done = 0, 0.0, 0.0
+
+    def run(self, seconds: int, slower: float, share: float, age: float) -> int:
+        """``slower``: by how much other processes make it so; ``share``: of the machine, in the mode that holds."""
+        for _ in range(seconds):
+            makes = 60 * share / slower
+            rate = min(RUNGS[self.rung].rung.rate or 60.0, makes)
+            self.at, self.done = self.at + 1, self.done + rate
+            camera = CameraHealth(
+                state="up", captured=round(60 * self.at), inferred=round(self.done), frame_age_p95_ms=age
+            )
+            health = Health(
+                node="n", at=self.at, cameras={"cam": camera}, rung=self.rung, precision="fp32",
+                rate=RUNGS[self.rung].rung.rate, busy=rate / makes, execution=Execution(share=share),
+            )  # fmt: skip
+            self.governor.observe(health)
+            self.rung = self.governor.decide().rung
+        return self.rung
+
+
+def test_a_rate_shed_under_foreign_load_comes_back_though_one_thread_keeps_up_with_what_is_left() -> None:
+    machine = Shared()
+    assert machine.run(20, slower=1.0, share=1.0, age=60.0) == 0
+    assert machine.run(10, slower=4.0, share=1.0, age=1500.0) > 0
+    assert machine.run(60, slower=1.0, share=0.5, age=40.0) == 0
 
 
 def test_where_few_frames_are_old_all_the_same_the_rate_does_not_fall_further() -> None:
