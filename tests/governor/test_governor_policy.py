@@ -302,28 +302,28 @@ def test_frames_that_come_near_max_age_shed_rate_and_get_it_back_once() -> None:
 
 
 ONE = {"fp32": Cost(1 / 60, 1.0)}
-RUNGS = ladder.weigh(ladder.make(ONE, 60.0), ONE, 60.0)
+WHOLE = ladder.weigh(ladder.make(ONE, 60.0), ONE, 60.0)
 
 
 class Shared:
     """A machine that makes 60 inferences a second with all cores and 30 with one, and a camera of 60."""
 
     def __init__(self) -> None:
-        self.governor = Governor(RUNGS, {"fp32": 1 / 60}, Options(max_age={"cam": 1.0}), top_rate=60.0)
+        self.governor = Governor(WHOLE, {"fp32": 1 / 60}, Options(max_age={"cam": 1.0}), top_rate=60.0)
         self.rung, self.at, self.done = 0, 0.0, 0.0
 
     def run(self, seconds: int, slower: float, share: float, age: float) -> int:
         """``slower``: by how much other processes make it so; ``share``: of the machine, in the mode that holds."""
         for _ in range(seconds):
             makes = 60 * share / slower
-            rate = min(RUNGS[self.rung].rung.rate or 60.0, makes)
+            rate = min(WHOLE[self.rung].rung.rate or 60.0, makes)
             self.at, self.done = self.at + 1, self.done + rate
             camera = CameraHealth(
                 state="up", captured=round(60 * self.at), inferred=round(self.done), frame_age_p95_ms=age
             )
             health = Health(
                 node="n", at=self.at, cameras={"cam": camera}, rung=self.rung, precision="fp32",
-                rate=RUNGS[self.rung].rung.rate, busy=rate / makes, execution=Execution(share=share),
+                rate=WHOLE[self.rung].rung.rate, busy=rate / makes, execution=Execution(share=share),
             )  # fmt: skip
             self.governor.observe(health)
             self.rung = self.governor.decide().rung
