@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from agent.engines.wire import fields, message, text
 from agent.errors import EngineError
 
 # Field numbers of onnx.proto (ONNX 1.0 to 1.21): they are part of the format and never change.
@@ -99,16 +100,16 @@ def _model(data: memoryview) -> OnnxFile:
     nodes: list[Node] = []
     inputs: list[Input] = []
     outputs: list[str] = []
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == MODEL_OPSETS:
-            opset = _opset(_bytes(value)) or opset
+            opset = _opset(message(value)) or opset
         elif number == MODEL_GRAPH:
-            nodes, inputs = _graph(_bytes(value))
-            outputs = [_output(_bytes(part)) for index, part in _fields(_bytes(value)) if index == GRAPH_OUTPUT]
-            external |= set(_graph_files(_bytes(value)))
+            nodes, inputs = _graph(message(value))
+            outputs = [_output(message(part)) for index, part in fields(message(value)) if index == GRAPH_OUTPUT]
+            external |= set(_graph_files(message(value)))
         elif number == MODEL_FUNCTIONS:
-            for index, part in _fields(_bytes(value)):
-                external |= set(_node_files(_bytes(part))) if index == FUNCTION_NODE else set()
+            for index, part in fields(message(value)):
+                external |= set(_node_files(message(part))) if index == FUNCTION_NODE else set()
     if not nodes:
         raise ValueError("no graph in it")
     return OnnxFile(opset, tuple(inputs), tuple(nodes), tuple(sorted(external)), tuple(outputs))
@@ -118,52 +119,52 @@ def _graph(data: memoryview) -> tuple[list[Node], list[Input]]:
     nodes: list[Node] = []
     inputs: list[Input] = []
     weights: set[str] = set()
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == GRAPH_NODE:
-            nodes.append(_node(_bytes(value)))
+            nodes.append(_node(message(value)))
         elif number == GRAPH_INPUT:
-            inputs.append(_input(_bytes(value)))
+            inputs.append(_input(message(value)))
         elif number == GRAPH_INITIALIZER:
-            weights.update(_text(part) for index, part in _fields(_bytes(value)) if index == TENSOR_NAME)
+            weights.update(text(part) for index, part in fields(message(value)) if index == TENSOR_NAME)
     # Old exporters list every weight as an input too.
     return nodes, [one for one in inputs if one.name not in weights]
 
 
 def _input(data: memoryview) -> Input:
     name, shape = "", []
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == VALUE_NAME:
-            name = _text(value)
+            name = text(value)
         elif number == VALUE_TYPE:
-            shape = [_length(axis) for axis in _deep(_bytes(value), TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_AXIS)]
+            shape = [_length(axis) for axis in _deep(message(value), TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_AXIS)]
     return Input(name, tuple(shape))
 
 
 def _output(data: memoryview) -> str:
-    return next((_text(value) for number, value in _fields(data) if number == VALUE_NAME), "")
+    return next((text(value) for number, value in fields(data) if number == VALUE_NAME), "")
 
 
 def _deep(data: memoryview, *path: int) -> Iterator[memoryview]:
     """The messages that lie so deep."""
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == path[0]:
             if len(path) == 1:
-                yield _bytes(value)
+                yield message(value)
             else:
-                yield from _deep(_bytes(value), *path[1:])
+                yield from _deep(message(value), *path[1:])
 
 
 def _length(axis: memoryview) -> int | None:
-    lengths = [value for number, value in _fields(axis) if number == AXIS_LENGTH]
+    lengths = [value for number, value in fields(axis) if number == AXIS_LENGTH]
     return lengths[0] if lengths and isinstance(lengths[0], int) and 0 < lengths[0] < 1 << 31 else None
 
 
 def _opset(data: memoryview) -> int:
     """The version, 0 for an operator set other than the default one."""
     domain, version = "", 0
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == OPSET_DOMAIN:
-            domain = _text(value)
+            domain = text(value)
         elif number == OPSET_VERSION and isinstance(value, int):
             version = value
     return version if domain in ("", "ai.onnx") else 0
@@ -171,85 +172,41 @@ def _opset(data: memoryview) -> int:
 
 def _node(data: memoryview) -> Node:
     name = operator = output = ""
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == NODE_NAME:
-            name = _text(value)
+            name = text(value)
         elif number == NODE_OPERATOR:
-            operator = _text(value)
+            operator = text(value)
         elif number == NODE_OUTPUT and not output:
-            output = _text(value)
+            output = text(value)
     return Node(name or output, operator)
 
 
 def _graph_files(data: memoryview) -> Iterator[str]:
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == GRAPH_INITIALIZER:
-            yield from _tensor_file(_bytes(value))
+            yield from _tensor_file(message(value))
         elif number == GRAPH_NODE:
-            yield from _node_files(_bytes(value))
+            yield from _node_files(message(value))
 
 
 def _node_files(data: memoryview) -> Iterator[str]:
-    attributes = (_bytes(value) for number, value in _fields(data) if number == NODE_ATTRIBUTE)
+    attributes = (message(value) for number, value in fields(data) if number == NODE_ATTRIBUTE)
     for attribute in attributes:
-        for number, value in _fields(attribute):
+        for number, value in fields(attribute):
             if number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-                yield from _tensor_file(_bytes(value))
+                yield from _tensor_file(message(value))
             elif number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                yield from _graph_files(_bytes(value))
+                yield from _graph_files(message(value))
 
 
 def _tensor_file(data: memoryview) -> Iterator[str]:
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number != TENSOR_EXTERNAL:
             continue
-        entry = {index: _text(part) for index, part in _fields(_bytes(value))}
+        entry = {index: text(part) for index, part in fields(message(value))}
         if entry.get(ENTRY_KEY) == "location":
             location = PurePosixPath(entry.get(ENTRY_VALUE, ""))
             if location.is_absolute() or ".." in location.parts or not location.name:
                 raise ValueError(f"its weights lie outside its folder: {location}")
             yield str(location)
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of a protobuf message. Raises ValueError where it breaks off."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
-            number, at = _varint(data, at)
-            yield key >> 3, number
-            continue
-        if kind == 2:
-            size, at = _varint(data, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise ValueError(f"a field of unknown kind {kind}")
-        if at + size > len(data):
-            raise ValueError("it breaks off")
-        yield key >> 3, data[at : at + size]
-        at += size
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    result = shift = 0
-    while at < len(data) and shift < 64:
-        byte = data[at]
-        at += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, at
-        shift += 7
-    raise ValueError("a number breaks off")
-
-
-def _bytes(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise ValueError("a number where a message was meant")
-    return value
-
-
-def _text(value: int | memoryview) -> str:
-    return str(_bytes(value), "utf-8", "replace")

@@ -58,11 +58,11 @@ class Nanodet:
         layout = self._layout or self._lay_out({name: array.shape for name, array in outputs.items()})
         if layout.scores == layout.sides:
             (raw,) = outputs.values()
-            scores, sides = raw[..., : layout.classes], raw[..., layout.classes :]
+            levels = [(raw[..., : layout.classes], raw[..., layout.classes :])]
         else:
-            scores = np.concatenate([outputs[name] for name in layout.scores], axis=1)
-            sides = np.concatenate([outputs[name] for name in layout.sides], axis=1)
-        return [self._picture(*pair, np.float32(min_score)) for pair in zip(scores, sides, strict=True)]
+            levels = [(outputs[one], outputs[other]) for one, other in zip(layout.scores, layout.sides, strict=True)]
+        pictures = range(len(levels[0][0]))
+        return [self._picture([(a[at], b[at]) for a, b in levels], np.float32(min_score)) for at in pictures]
 
     def heads(self, shapes: Mapping[str, Sequence[int]]) -> tuple[Head, ...]:
         """The same for a device: a head a level."""
@@ -73,12 +73,23 @@ class Nanodet:
         box_at = layout.classes if layout.scores == layout.sides else 0
         return tuple(Head(scores, sides, "sides", layout.classes, at, box_at=box_at) for scores, sides, at in levels)
 
-    def _picture(self, scores: NDArray[np.generic], sides: NDArray[np.generic], min_score: np.float32) -> Candidates:
+    def _picture(
+        self, levels: Sequence[tuple[NDArray[np.generic], NDArray[np.generic]]], min_score: np.float32
+    ) -> Candidates:
+        """``levels``: scores ``[N, classes]`` and sides ``[N, 32]`` of each. Cells without a score are left early."""
+        rows = [np.unique(np.flatnonzero(scores >= min_score) // scores.shape[1]) for scores, _ in levels]
+        scores = np.concatenate([one[at] for (one, _), at in zip(levels, rows, strict=True)])
+        sides = np.concatenate([one[at] for (_, one), at in zip(levels, rows, strict=True)])
+        starts = np.cumsum([0, *(len(one) for one, _ in levels[:-1])])
+        cells = np.concatenate([at + start for at, start in zip(rows, starts, strict=True)])
         class_ids = scores.argmax(axis=1)
         best = scores[np.arange(len(scores)), class_ids].astype(np.float32, copy=False)
-        keep = np.flatnonzero(best >= min_score)
-        distances = _distances(sides[keep].astype(np.float32, copy=False)) * self._strides[keep]
-        boxes = np.concatenate((self._centres[keep] - distances[:, :2], self._centres[keep] + distances[:, 2:]), axis=1)
+        keep = np.flatnonzero(best >= min_score)  # a NaN beside a score makes the cell worthless
+        cells = cells[keep]
+        distances = _distances(sides[keep].astype(np.float32, copy=False)) * self._strides[cells]
+        boxes = np.concatenate(
+            (self._centres[cells] - distances[:, :2], self._centres[cells] + distances[:, 2:]), axis=1
+        )
         return Candidates(boxes, best[keep], class_ids[keep].astype(np.int32))
 
     def _lay_out(self, shapes: Mapping[str, Sequence[int]]) -> Layout:
