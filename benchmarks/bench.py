@@ -44,8 +44,8 @@ GROUPS: dict[str, Group] = {
     "parts": bench_parts.parts,
     "tracker": bench_parts.tracker,
     "cameras": bench_cameras.cameras,
-    "yolov8n-size": bench_fast.yolov8n_size,
     "installed": bench_installed.installed,
+    "yolov8n-size": bench_fast.yolov8n_size,
 }
 
 
