@@ -40,6 +40,7 @@ state_dir = "{folder}/state"
 log_level = "{level}"
 [model]
 path = "{model}"
+backend = "onnxruntime"
 threads = 1
 score = {score}
 iou = {iou}
