@@ -121,6 +121,7 @@ def strip(stage: Stage) -> None:
     stage.systemctl("stop", check=False)
     stage.container.run("systemctl", "disable", UNIT, check=False)
     stage.container.run("sh", "-c", f"rm -rf {VENV} /etc/systemd/system/{UNIT} /etc/systemd/system/{UNIT}.d")
+    stage.container.run("umount", "/var/lib/edgewarden", check=False)  # the full disk of an earlier scene
     stage.container.run("sh", "-c", "rm -rf /etc/edgewarden /var/lib/edgewarden /var/cache/edgewarden /opt/models")
     stage.container.run("sh", "-c", "rm -f /etc/sysusers.d/edgewarden.conf /etc/tmpfiles.d/edgewarden.conf")
     stage.container.run("systemctl", "daemon-reload")
