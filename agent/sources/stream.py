@@ -20,6 +20,24 @@ into for a second, not for five. Microseconds. OpenCV takes these from the envir
 ``nobuffer`` and ``low_delay`` would lose pictures there, and gain nothing measurable here."""
 BACKLOG_AT_MOST = 100
 AT_ONCE = 0.003
+SURELY_WAITED = 0.2
+"""Seconds: no picture that lies ready takes this long, however busy the machine is."""
+
+
+class Backlog:
+    """Whether a stream's pictures still come out of a buffer: pure, told how long each took to come.
+
+    A picture that had to be waited for is a new one. But one that lay ready may take its time as well, when others
+    have the processor or decoding is slow: so it takes two in a row, or one that is beyond doubt.
+    """
+
+    def __init__(self) -> None:
+        self._waits = 0
+
+    def over(self, seconds: float, step: float) -> bool:
+        """Whether a picture that took ``seconds`` to come is new; ``step``: seconds since the last, by the stream."""
+        self._waits = self._waits + 1 if seconds > max(AT_ONCE, step / 4) else 0
+        return self._waits >= 2 or seconds > SURELY_WAITED
 
 
 class StreamCamera(OpenCvSource):
@@ -86,11 +104,18 @@ class StreamCamera(OpenCvSource):
 
     def _pass_over_backlog(self) -> None:
         """What FFmpeg collected while it looked into the stream is old; the first picture to wait for is not."""
+        backlog = Backlog()
         for _ in range(BACKLOG_AT_MOST):
-            began = time.perf_counter()
+            shown, began = self._position(), time.perf_counter()
             self._wait()
-            if time.perf_counter() - began > AT_ONCE:
+            if backlog.over(time.perf_counter() - began, self._position() - shown):
                 return
+
+    def _position(self) -> float:
+        """Where in the stream the last picture stands, in seconds; an input without time stamps may make it up."""
+        import cv2
+
+        return self.property(cv2.CAP_PROP_POS_MSEC) / 1000
 
     def _wait(self) -> None:
         if not super().grab():

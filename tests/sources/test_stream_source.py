@@ -12,7 +12,7 @@ from mjpeg_server import MjpegCamera, number_of
 from rtsp_server import RtspCamera
 
 from agent.errors import SourceError
-from agent.sources.stream import StreamCamera
+from agent.sources.stream import Backlog, StreamCamera
 
 PASSWORD = "p@ss/w:r d%?#ü"
 
@@ -52,6 +52,20 @@ def test_pictures_come_in_order_and_the_first_is_no_old_one(any_camera: MjpegCam
     source.close()
     assert numbers[0] >= before
     assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "passed_over"),
+    [
+        pytest.param([0.0001, 0.0001, 0.033, 0.033], 3, id="awaited from the third"),
+        pytest.param([0.0001, 0.025, 0.0001, 0.0001, 0.033, 0.034], 5, id="a busy machine held one up"),
+        pytest.param([0.0001, 0.0001, 1.0], 2, id="a camera of one picture a second"),
+        pytest.param([0.007, 0.007, 0.007, 0.034, 0.033], 4, id="slow to decode"),
+    ],
+)
+def test_a_backlog_is_over_when_pictures_have_to_be_waited_for(seconds: list[float], passed_over: int) -> None:
+    backlog = Backlog()
+    assert [backlog.over(took, step=0.033) for took in seconds].index(True) == passed_over
 
 
 def test_a_user_name_and_password_with_every_kind_of_character_arrive(any_camera: MjpegCamera | RtspCamera) -> None:
