@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,12 @@ TRIAL_SECONDS = 0.25
 
 
 def best_batch(
-    detector: Detector, size: tuple[int, int] = (640, 480), *, most: int = SIZES[-1], seconds: float | None = None
+    detector: Detector,
+    size: tuple[int, int] = (640, 480),
+    *,
+    most: int = SIZES[-1],
+    seconds: float | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[int, dict[int, float]]:
     """How many pictures at once, at most ``most``, are fastest here, and pictures a second by batch size as measured,
     in so many ``seconds`` each. Where the graph fixes it, that."""
@@ -30,7 +36,7 @@ def best_batch(
     rates: dict[int, float] = {}
     for count in [size for size in SIZES if size <= most]:
         try:
-            rates[count] = _rate(detector, frame, count, seconds or TRIAL_SECONDS)
+            rates[count] = _rate(detector, frame, count, seconds or TRIAL_SECONDS, clock)
         except EngineError:
             if count == 1:
                 raise
@@ -42,13 +48,13 @@ def best_batch(
     return best, {count: round(rate, 1) for count, rate in rates.items()}
 
 
-def _rate(detector: Detector, frame: Frame, count: int, seconds: float) -> float:
+def _rate(detector: Detector, frame: Frame, count: int, seconds: float, clock: Callable[[], float]) -> float:
     """Pictures a second with every slot of the engine at work."""
     _run(detector, frame, count)
-    began, done = time.perf_counter(), 0
-    while time.perf_counter() - began < seconds:
+    began, done = clock(), 0
+    while clock() - began < seconds:
         done += _run(detector, frame, count)
-    return done / (time.perf_counter() - began)
+    return done / (clock() - began)
 
 
 def _run(detector: Detector, frame: Frame, count: int) -> int:

@@ -141,12 +141,14 @@ class EngineSet:
         """How many frames at once are fastest, as far as it was measured: 1 where it was not."""
         return self._used.batch
 
-    def measure_batches(self, most: int) -> None:
+    def measure_batches(self, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
         """Find out how many pictures at once, at most ``most``, are fastest, of graphs that take any number. Before the
         first frame. Raises EngineError."""
         for detector in self._detectors.values():
             if most > 1 and detector.fixed_batch is None and (detector.max_batch or most) > 1:
-                detector.batch, detector.batch_rates = best_batch(detector, most=most, seconds=BATCH_TRIAL_SECONDS)
+                detector.batch, detector.batch_rates = best_batch(
+                    detector, most=most, seconds=BATCH_TRIAL_SECONDS, clock=clock
+                )
 
     def spread(self, workers: int, ahead: int) -> None:
         """Work on so many frames at a time, and let ``ahead`` more wait, with every engine that can. Not while frames

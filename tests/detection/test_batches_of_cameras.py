@@ -38,21 +38,30 @@ PACKAGE = ModelPackage(
 
 
 class Paced(OnnxEngine):
-    """Takes ``seconds(pictures)`` for a batch: what a device makes of it, which no machine of a test does."""
+    """Takes ``seconds(pictures)`` for a batch by its ``clock``: as a device would, which no machine of a test does."""
 
     def __init__(self, path: Path, seconds: Callable[[int], float], slots: int = 1) -> None:
         super().__init__(path, threads=1, slots=slots)
         self.seconds = seconds
         self.batches: list[int] = []
-        self._never = threading.Event()
+        self._now = 0.0
+
+    def clock(self) -> float:
+        """Time goes by in this engine alone."""
+        return self._now
 
     def submit(self, batch: NDArray[np.generic]) -> object:  # type: ignore[override]
         self.batches.append(len(batch))
-        self._never.wait(self.seconds(len(batch)))
+        self._now += self.seconds(len(batch))
         return super().submit(batch)
 
 
 MakeDetector = Callable[..., Detector]
+
+
+def clock_of(detector: Detector) -> Callable[[], float]:
+    assert isinstance(detector.engine, Paced)
+    return detector.engine.clock
 
 
 @pytest.fixture
@@ -122,8 +131,8 @@ def lane(name: str, brightness: int, count: int) -> Lane:
 
 def test_batches_are_used_where_they_were_measured_to_be_faster_and_only_there(detector: MakeDetector) -> None:
     for seconds, batch in ((at_a_price, 4), (at_its_limit, 1)):
-        engines = EngineSet({"fp32": detector(seconds)})
-        engines.measure_batches(5)
+        engines = EngineSet({"fp32": (paced := detector(seconds))})
+        engines.measure_batches(5, clock_of(paced))
         assert engines.batch == batch
         assert list(engines.used.batch_rates) == [1, 2, 4], "not more than there are cameras"
         engines.close()
@@ -142,7 +151,7 @@ def test_nothing_is_measured_of_a_graph_that_takes_one_picture_or_for_one_camera
 def test_every_camera_gets_its_own_results_in_order_out_of_shared_batches(detector: MakeDetector, slots: int) -> None:
     chosen = detector(at_a_price, slots=slots)
     engines = EngineSet({"fp32": chosen})
-    engines.measure_batches(4)
+    engines.measure_batches(4, clock_of(chosen))
     assert engines.batch == 4
     paced = chosen.engine
     assert isinstance(paced, Paced)

@@ -134,13 +134,14 @@ def test_a_refused_password_is_named_once_fails_what_waits_and_heals_when_correc
     secret = tmp_path / "password"
     secret.write_text("wrong-horse\n", encoding="utf-8")
     secret.chmod(0o600)
-    with Mosquitto(tmp_path / "broker", passwords={"eve": "right-horse"}) as broker:
-        link = links(broker.port, username="eve", password_file=str(secret))
-        waiting = link.deliver(_event(1))
+    broker = Mosquitto(tmp_path / "broker", passwords={"eve": "right-horse"})
+    link = links(broker.port, username="eve", password_file=str(secret))
+    waiting = link.deliver(_event(1))
+    with broker:
         with pytest.raises(
             PluginError, match=r"refused the connection: .*'eve'.*check username and password_file"
         ) as no:
-            waiting.result(10)
+            waiting.result(20)
         assert no.value.retry_after
         with pytest.raises(PluginError, match="refused"):
             link.deliver(_event(2))
@@ -148,7 +149,7 @@ def test_a_refused_password_is_named_once_fails_what_waits_and_heals_when_correc
         secret.write_text("  right-horse\n", encoding="utf-8")
         _connected(link, 20)
         link.deliver(_event(3)).result(10)
-    refusals = [record for record in caplog.records if "refused" in record.getMessage()]
+    refusals = [record for record in caplog.records if "refused the connection" in record.getMessage()]
     assert len(refusals) == 1
     assert f"broker 127.0.0.1:{broker.port} refused" in refusals[0].getMessage()
     assert "horse" not in caplog.text
