@@ -7,6 +7,7 @@ caller, whose thread does all of it.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -209,20 +210,23 @@ class Detector:
         chosen, scores = self._choose(found)
         landmarks = None if found.landmarks is None else found.landmarks[chosen]
         boxes, landmarks = transform.undo(found.boxes[chosen], landmarks)
+        scores, class_ids = scores[chosen], found.class_ids[chosen]
         # A box that lies in the padding is no box of this picture.
-        inside = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        class_ids = found.class_ids[chosen][inside]
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        if not inside.all():
+            boxes, scores, class_ids = boxes[inside], scores[inside], class_ids[inside]
+            landmarks = None if landmarks is None else landmarks[inside]
         return Detections(
             camera=frame.camera,
             seq=frame.seq,
             captured_at=frame.captured_at,
-            boxes=boxes[inside],
-            scores=scores[chosen][inside],
+            boxes=boxes,
+            scores=scores,
             class_ids=class_ids,
-            labels=tuple(self._label(class_id) for class_id in class_ids.tolist()),
+            labels=tuple(map(self._label, class_ids.tolist())),
             size=frame.size,
             precision=self.precision,
-            landmarks=None if landmarks is None else landmarks[inside],
+            landmarks=landmarks,
             latency_ms=(time.perf_counter() - started) * 1e3,
         )
 
@@ -247,10 +251,11 @@ class Detector:
 
 def _finite(found: Candidates) -> Candidates:
     """Those whose score, box and landmarks are numbers: a broken graph gives others."""
+    points = 0.0 if found.landmarks is None else found.landmarks.sum()
+    if math.isfinite(found.scores.sum() + found.boxes.sum() + points):
+        return found  # one that is no number would make the sum none
     good = np.isfinite(found.scores) & np.isfinite(found.boxes).all(axis=1)
     if found.landmarks is not None:
         good &= np.isfinite(found.landmarks).all(axis=(1, 2))
-    if good.all():
-        return found
     landmarks = None if found.landmarks is None else found.landmarks[good]
     return Candidates(found.boxes[good], found.scores[good], found.class_ids[good], landmarks)

@@ -5,6 +5,7 @@ Which frame goes into which buffer, and when a buffer is free again, is the dete
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import cv2
@@ -33,17 +34,24 @@ class Transform(NamedTuple):
 
         Resizing maps a picture's continuous coordinate x to x * target / source (OpenCV's pixel centres are at .5).
         """
-        points = self._undo_points(boxes.reshape(-1, 2)).reshape(-1, 4)
+        scale, offset, most = _way_back(self)
+        points = _within(boxes * scale + offset, most)
         if landmarks is None:
             return points, None
-        return points, self._undo_points(landmarks.reshape(-1, 2)).reshape(landmarks.shape)
+        return points, _within(landmarks * scale[:2] + offset[:2], most[:2])
 
-    def _undo_points(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
-        (sx, sy, sw, sh), (tx, ty, tw, th) = self.source, self.target
-        scale = np.array((sw / tw, sh / th), np.float32)
-        offset = np.array((sx - tx * sw / tw, sy - ty * sh / th), np.float32)
-        result: NDArray[np.float32] = np.clip(points * scale + offset, 0, np.array(self.size, np.float32))
-        return result
+
+@functools.lru_cache(maxsize=64)
+def _way_back(transform: Transform) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Factor, offset, and the picture's width and height, float32, for ``x, y, x, y``."""
+    (sx, sy, sw, sh), (tx, ty, tw, th), (width, height) = transform
+    scale, offset = (sw / tw, sh / th) * 2, (sx - tx * sw / tw, sy - ty * sh / th) * 2
+    return np.array(scale, np.float32), np.array(offset, np.float32), np.array((width, height) * 2, np.float32)
+
+
+def _within(points: NDArray[np.float32], most: NDArray[np.float32]) -> NDArray[np.float32]:
+    """In place, between 0 and the picture's sides; np.clip takes four times as long for a few boxes."""
+    return np.minimum(np.maximum(points, 0, out=points), most, out=points)
 
 
 def plan(spec: InputSpec, size: tuple[int, int]) -> Transform:
