@@ -35,6 +35,7 @@ from agent.detection.manifest import NAME_PATTERN, Colour, InputSpec, Manifest, 
 from agent.detection.model import ModelPackage, write_package
 from agent.detection.one_input import SIZE_INPUT, one_input
 from agent.engines.base import Engine
+from agent.engines.onnx_focus import folded_focus
 from agent.engines.onnx_weights import constant_weights
 from agent.errors import EngineError, MissingModelError, ModelError
 
@@ -228,8 +229,8 @@ def _is_quantised(file: Path) -> bool:
 
 @contextlib.contextmanager
 def _self_contained(path: Path, engine_factory: EngineFactory, notes: list[str]) -> Iterator[Path]:
-    """The graph as one file that loads on its own, away from any file of weights that lay beside it, its weights
-    constants."""
+    """The graph as one file that loads on its own, away from any file of weights that lay beside it, and runs as fast
+    as the same sums can."""
     with tempfile.TemporaryDirectory(prefix="edgewarden-") as folder:
         copy = Path(folder) / "graph.onnx"
         shutil.copyfile(path, copy)
@@ -242,6 +243,9 @@ def _self_contained(path: Path, engine_factory: EngineFactory, notes: list[str])
         if (better := constant_weights(copy.read_bytes())) is not None:
             copy.write_bytes(better)
             notes.append("its weights were listed among its inputs: made constants, which runs faster")
+        if (better := folded_focus(copy.read_bytes())) is not None:
+            copy.write_bytes(better)
+            notes.append("its focus was folded into the convolution behind it, which runs faster")
         yield copy
 
 

@@ -55,6 +55,22 @@ def text(value: int | memoryview) -> str:
     return str(message(value), "utf-8", "replace")
 
 
+def numbers(value: int | memoryview) -> tuple[int, ...]:
+    """The signed integers of a field that may hold one, or many packed. Raises ValueError where they break off."""
+    if isinstance(value, int):
+        return (_signed(value),)
+    found, at = [], 0
+    while at < len(value):
+        one, at = _varint(value, at)
+        found.append(_signed(one))
+    return tuple(found)
+
+
+def written_number(number: int, value: int) -> bytes:
+    """A field of an integer that is not negative."""
+    return _number(number << 3) + _number(value)
+
+
 def written(number: int, content: bytes) -> bytes:
     """A field of bytes: its key, its length, and them."""
     return _number(number << 3 | 2) + _number(len(content)) + content
@@ -67,6 +83,10 @@ def _number(value: int) -> bytes:
         value >>= 7
     parts.append(value)
     return bytes(parts)
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:

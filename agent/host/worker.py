@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import threading
 import time
 import traceback
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 MAX_COMMANDS = 64
 MAX_PENDING = 256
 """Futures of ``on_event`` that may be open: more than a window of the log, and a bound for those who never answer."""
+PERIOD = 1.0
 NEWEST = ("on_decision", "on_health", "on_detections")
 
 
@@ -86,6 +88,8 @@ class Worker:
         self._stopped = False
         self._stop = False
         self._news = False
+        self._fed = True  # whether the feed may have something to tell
+        self._asked = -math.inf
         self._idle = False
         self._events_turn = False
         self._handled = 0
@@ -101,8 +105,9 @@ class Worker:
         self._thread.start()
 
     def wake(self) -> None:
-        """Something may be there to do."""
+        """Events may be there."""
         with self._changed:
+            self._fed = True
             self._wake()
 
     def has(self, hook: str) -> bool:
@@ -212,7 +217,7 @@ class Worker:
             with self._changed:
                 self._idle = True
                 if not self._news:
-                    self._changed.wait(rest or 1.0)
+                    self._changed.wait(rest or PERIOD)
         self._end()
 
     def _wake(self) -> None:
@@ -251,9 +256,18 @@ class Worker:
         return None
 
     def _event_step(self) -> Callable[[], None] | None:
-        wanted = "on_event" in self._hooks and self._pending < MAX_PENDING
-        job = self._feed.take() if wanted else None
-        return None if job is None else lambda: self._tell_event(job)
+        """A log is read only when there is news of it, or once a second: not for each frame that wakes this thread."""
+        now = self._clock()
+        if "on_event" not in self._hooks or self._pending >= MAX_PENDING:
+            return None
+        if not self._fed and now - self._asked < PERIOD:
+            return None
+        self._fed, self._asked = False, now  # before it is read: what comes meanwhile is news
+        job = self._feed.take()
+        if job is None:
+            return None
+        self._fed = True
+        return lambda: self._tell_event(job)
 
     def _start_plugin(self) -> None:
         if self._guarded("startup", agent=self._agent, config=self._config) is not _FAILED:
@@ -288,6 +302,7 @@ class Worker:
             self._note_failure("on_event", error)
         with self._changed:
             self._pending -= 1
+            self._fed = True
             self._wake()
 
     def _completed(self, job: Job) -> None:
@@ -353,6 +368,7 @@ class Worker:
                     hook if hook in self._hooks else "on_event", what, self._clock(), _asked_delay(error)
                 )
             state, reason = self._state()
+            self._fed = True
             self._wake()
         self._log_once(hook, error, state, reason)
         # The traceback's frames would keep the plugin's pictures alive.

@@ -36,6 +36,7 @@ ABSURD = 1e7
 SHAKEN_TRACKS, SHAKEN_BY, SHAKEN_ALIKE = 4, 0.02, 1.0
 """The camera has moved when at least so many tracks are found so many body lengths off their predicted places, and by
 ways that differ from each other by so many times less."""
+NOBODY = np.empty(0, dtype=np.intp)
 MISSED_INTERVALS = 2.5
 """A track survives at least so many frame intervals: at one frame in three seconds ``patience`` alone would end all."""
 
@@ -124,6 +125,8 @@ class Tracker:
         """
         now = self._advance(now)
         self._forget(now)
+        if not (len(self) or len(detections)):
+            return []
         found = self._usable(detections)
         rows, picked = self._match(found)
         hits = found.take(picked)
@@ -168,7 +171,8 @@ class Tracker:
         if dt:
             self._evidence.fade(dt)
             self._intervals = (self._intervals[1] or dt, dt)
-        self._filter.predict(dt)
+        if len(self):
+            self._filter.predict(dt)
         self._now = max(now, self._now)
         return self._now
 
@@ -212,6 +216,8 @@ class Tracker:
 
     def _match(self, found: _Found) -> tuple[Rows, Rows]:
         """Tracks and detections that belong together: the sure ones, the doubtful ones, then tentative tracks."""
+        if not (len(self) and len(found.scores)):
+            return NOBODY, NOBODY
         reach = min(REACH + REACH_SPEED * self._intervals[1], MAX_REACH)
         growth = np.minimum(GROWTH_SIGMAS * self._filter.spread(), reach * self._filter.lengths())
         pairs = meeting(self._filter.boxes(), found.boxes, growth)
@@ -237,7 +243,7 @@ class Tracker:
                 chosen = candidates[assign(rows[candidates], picked[candidates], similarity[candidates])]
                 lonely[rows[chosen]] = unclaimed[picked[chosen]] = False
                 taken.append(chosen)
-        return np.concatenate(taken) if taken else np.empty(0, dtype=np.intp)
+        return np.concatenate(taken) if taken else NOBODY
 
     def _hit(self, rows: Rows, hits: _Found, now: float) -> None:
         if not len(rows):
