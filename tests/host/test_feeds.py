@@ -130,7 +130,7 @@ def test_a_feed_takes_up_the_past_of_a_file_that_could_not_be_opened_at_first(tm
             subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
             wait_until(lambda: log.health().state == "ok")
             assert sorted(_tell(feed, 9)) == ["late past 0", "late past 1", "late past 2", "now 2"]
-            assert feed.drained()
+            wait_until(feed.drained)
             _wait_for_cursor(log)
         with opened(folder / "e.db", clocks) as log:
             assert not _tell(LogFeed("mqtt", log, Pictures()), 9)
