@@ -318,6 +318,8 @@ class App:
         self.control.climb(new.governing.rungs)
         if old is not new.detector:
             old.close()
+        else:
+            self._executor.more_cameras(len(new.lanes))
 
     def _remake_ladder(self) -> None:
         """On the dispatcher too: a better engine has come, with other costs."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from agent.data import Execution
 from agent.detection.detector import Detector
 from agent.detection.engine_set import EngineSet
-from agent.errors import AgentError
+from agent.errors import AgentError, EngineError
 from agent.governor.modes import Demand, Mode, ModePolicy
 from agent.pipeline import Counts, Lane
 
@@ -65,10 +65,19 @@ class Executor:
         """Before the first frame; nothing is under way. Raises EngineError."""
         self._policy.decide(Demand(0.0, 0.0, 0.0, every_frame), 0.0)
         self._spread(self._policy.mode)
+        self._measure_batches(cameras)
+
+    def more_cameras(self, cameras: int) -> None:
+        """There are so many now: larger batches may be worth it. By the dispatcher, between two frames."""
+        try:
+            self._measure_batches(cameras)
+        except EngineError as error:
+            log.warning("%s: batches were not measured anew: %s", self._engines.name, error)
+
+    def _measure_batches(self, cameras: int) -> None:
         engines = self._engines
-        engines.measure_batches(cameras)
-        if rates := engines.used.batch_rates:
-            shown = ", ".join(f"{count}: {rate:g}" for count, rate in rates.items())
+        if engines.measure_batches(cameras):
+            shown = ", ".join(f"{count}: {rate:g}" for count, rate in engines.used.batch_rates.items())
             log.info("%s: pictures a second by batch: %s; batches of %d are used", engines.name, shown, engines.batch)
 
     def tick(self, loop: Loop, rate: float | None, now: float) -> None:

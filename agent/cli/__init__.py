@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -25,6 +28,8 @@ COMMANDS = {
     "bench": "Measure the engine's floor and the whole pipeline beside it.",
 }
 COMMANDS_GROUP = "edgewarden.commands"
+LEFT_BEHIND = ("camera-", "plugin-", "dispatcher", "execution", "contest", "plans", "batch-")
+"""Names of threads that may be within a driver's or an engine's code."""
 
 
 class Commands(click.Group):
@@ -74,7 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     debug = "--debug" in options
     if debug:
         words.remove("--debug")
-    sys.exit(_run(words, debug))
+    _leave(_run(words, debug))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process with that exit code.
+
+    A camera or plugin that was left behind, stuck in a driver, would be cut off within its C++ code when the
+    interpreter is torn down, and that aborts the process: then nothing is torn down.
+    """
+    if not any(thread.daemon and thread.name.startswith(LEFT_BEHIND) for thread in threading.enumerate()):
+        sys.exit(code)
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 def _run(words: list[str], debug: bool) -> int:

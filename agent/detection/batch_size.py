@@ -20,6 +20,11 @@ WORTH_IT = 1.05
 TRIAL_SECONDS = 0.25
 
 
+def largest(most: int) -> int:
+    """The largest batch that is tried where there are at most so many pictures."""
+    return max((size for size in SIZES if size <= most), default=1)
+
+
 def best_batch(
     detector: Detector,
     size: tuple[int, int] = (640, 480),

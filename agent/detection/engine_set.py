@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.detection.batch_size import best_batch
+from agent.detection.batch_size import best_batch, largest
 from agent.errors import AgentError, DeviceLostError, EngineError, ModelError
 
 if TYPE_CHECKING:
@@ -141,14 +141,18 @@ class EngineSet:
         """How many frames at once are fastest, as far as it was measured: 1 where it was not."""
         return self._used.batch
 
-    def measure_batches(self, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
-        """Find out how many pictures at once, at most ``most``, are fastest, of graphs that take any number. Before the
-        first frame. Raises EngineError."""
+    def measure_batches(self, most: int, clock: Callable[[], float] = time.perf_counter) -> bool:
+        """Find out how many pictures at once, at most ``most``, are fastest, of graphs that take any number, as far as
+        that is not known. Whether anything was measured. Not while frames are under way. Raises EngineError."""
+        done = False
         for detector in self._detectors.values():
-            if most > 1 and detector.fixed_batch is None and (detector.max_batch or most) > 1:
+            enough = largest(most if detector.max_batch is None else min(most, detector.max_batch))
+            if enough > 1 and detector.fixed_batch is None and enough not in detector.batch_rates:
                 detector.batch, detector.batch_rates = best_batch(
-                    detector, most=most, seconds=BATCH_TRIAL_SECONDS, clock=clock
+                    detector, most=enough, seconds=BATCH_TRIAL_SECONDS, clock=clock
                 )
+                done = True
+        return done
 
     def spread(self, workers: int, ahead: int) -> None:
         """Work on so many frames at a time, and let ``ahead`` more wait, with every engine that can. Not while frames

@@ -86,3 +86,22 @@ def test_bench_prints_the_ratio_of_the_whole_frame_to_the_engine() -> None:
     contestants = report["contestants"]
     assert contestants["engine"]["ratio"] == 1.0
     assert set(contestants) == {"engine", "detector", "whole frame"}
+
+
+def test_a_camera_that_is_stuck_in_its_driver_does_not_abort_the_process_at_its_end() -> None:
+    program = """
+import threading, cv2, numpy
+pixels, ready = numpy.zeros((1000, 1000, 3), numpy.uint8), threading.Event()
+def stuck():
+    while True:
+        cv2.GaussianBlur(pixels, (31, 31), 5)
+        ready.set()
+threading.Thread(target=stuck, name="camera-stuck", daemon=True).start()
+ready.wait()
+from agent.cli import main
+main(["run", "--config", "nowhere.toml"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode > 0, "its own, not a signal's"
+    assert "nowhere.toml" in done.stderr
+    assert "terminate" not in done.stderr

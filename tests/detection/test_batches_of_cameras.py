@@ -135,6 +135,9 @@ def test_batches_are_used_where_they_were_measured_to_be_faster_and_only_there(d
         engines.measure_batches(5, clock_of(paced))
         assert engines.batch == batch
         assert list(engines.used.batch_rates) == [1, 2, 4], "not more than there are cameras"
+        assert not engines.measure_batches(3, clock_of(paced)), "known already"
+        assert engines.measure_batches(9, clock_of(paced))
+        assert list(engines.used.batch_rates) == [1, 2, 4, 8]
         engines.close()
 
 
