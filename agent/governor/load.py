@@ -15,7 +15,8 @@ class LoadSettings(NamedTuple):
     ``saturated``: a busy fraction that counts as strain while ages are over ``worried``. Below a busy fraction of
     ``least`` nothing is shed: what makes frames old then is not their number. A rung fits below ``room`` of the engine,
     or where an inference takes no longer than ``as_fast`` times what it took at its best. Up after ``calm_for`` seconds
-    below ``calm``; after a rise that did not last for ``proved`` twice as long, at most ``calm_most``."""
+    below ``calm``; after a rise that did not last for ``proved`` twice as long, at most ``calm_most``; after one
+    that did, ``calm_for`` again."""
 
     strained: float = 0.5
     strained_for: float = 2.0
@@ -50,7 +51,7 @@ class LoadMemory(NamedTuple):
     strained_since: float | None = None
     calm_since: float | None = None
     since: float = -1e9
-    raised: float = -1e9
+    raised: float | None = None
     calm_for: float = 0.0
 
 
@@ -111,12 +112,20 @@ def _fall(
     target = next(slower, bottom)
     if target <= rung:
         return LoadChoice(rung, "", memory)
-    # One that had just risen rose too early.
-    hasty = time - memory.raised < settings.proved
-    calm_for = min(settings.calm_most, 2 * max(memory.calm_for, settings.calm_for)) if hasty else memory.calm_for
     why = f"frames are {load.strain or 0.0:.0%} of max_age old"
-    remembered = memory._replace(since=time, strained_since=None, calm_since=None, calm_for=calm_for, raised=-1e9)
+    calm_for = _caution(memory, time, settings)
+    remembered = memory._replace(since=time, strained_since=None, calm_since=None, calm_for=calm_for, raised=None)
     return LoadChoice(target, why, remembered)
+
+
+def _caution(memory: LoadMemory, time: float, settings: LoadSettings) -> float:
+    """How long it must be calm before the next rise: longer after one that did not last, no longer than at first after
+    one that did, and as before where it has not risen since it last fell."""
+    if memory.raised is None:
+        return memory.calm_for
+    if time - memory.raised >= settings.proved:
+        return 0.0
+    return min(settings.calm_most, 2 * max(memory.calm_for, settings.calm_for))
 
 
 def _fits(load: Load, rate: float, settings: LoadSettings) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import msgspec
@@ -299,6 +299,17 @@ def test_frames_that_come_near_max_age_shed_rate_and_get_it_back_once() -> None:
     assert rungs[-1] == 0
     changes = sum(one != other for one, other in pairwise(rungs))
     assert changes == 2
+
+
+def test_after_a_rise_that_lasted_the_next_fall_costs_no_longer_than_the_first() -> None:
+    fall, calm = [STRAINED] * 4, CALM._replace(rate=8.0)
+
+    def seconds_down(rungs: list[int]) -> list[int]:
+        return [len(list(run)) for down, run in groupby(rungs, key=bool) if down]
+
+    first, second, third = seconds_down(_drive(fall + [calm] * 30 + fall + [calm] * 200 + fall + [calm] * 60))
+    assert first < second, "the first rise did not last"
+    assert third <= first, "the second did"
 
 
 ONE = {"fp32": Cost(1 / 60, 1.0)}
