@@ -13,6 +13,10 @@ from typing import Literal, NamedTuple
 Wish = Literal["auto", "latency", "throughput"]
 
 
+NOTHING = 1e-6
+"""Inferences a second, or a busy share, from which nothing is to be learned."""
+
+
 class Mode(NamedTuple):
     """``threads`` that one inference uses, ``workers``: frames at a time; ``ahead``: frames that wait, resized, for the
     next worker: only where nobody minds their age."""
@@ -129,7 +133,7 @@ class ModePolicy:
         self._memory = self._memory._replace(full_since=None, calm_since=None)
 
     def _learn(self, demand: Demand) -> None:
-        if demand.inferred <= 0 or demand.busy <= 0:
+        if min(demand.inferred, demand.busy) < NOTHING:
             return
         took, known = demand.busy / demand.inferred, self._seconds.get(self._level)
         if known is None:
