@@ -86,7 +86,7 @@ def nms(
     ``max_detections`` of them.
 
     Exact and greedy: a box goes when one that stays, of its class and a higher score, overlaps it by more than
-    ``iou``. ``boxes``: ``[N, 4]`` xyxy; of those without an area one stays. The sorted boxes
+    ``iou``. ``boxes``: ``[N, 4]`` xyxy; those without an area overlap nothing. The sorted boxes
     are taken in blocks, each with what stays so far, and the work ends when enough stay.
     """
     order: NDArray[np.intp] = np.argsort(-scores, kind="stable")
@@ -105,10 +105,12 @@ def _greedy(boxes: NDArray[np.float32], class_ids: NDArray[np.int32], iou: float
     if len(boxes) < 2:
         return np.arange(len(boxes))
     rects = boxes.astype(np.float64)
-    np.minimum(np.maximum(rects, -FARTHEST, out=rects), FARTHEST, out=rects)  # an infinite box has no area
+    np.minimum(np.maximum(rects, -FARTHEST, out=rects), FARTHEST, out=rects)  # an infinite box is as large as can be
     rects[:, 2:] -= rects[:, :2]
-    np.maximum(rects[:, 2:], 0, out=rects[:, 2:])
     rects[:, 0] += class_ids * (4 * FARTHEST)
+    empty = (rects[:, 2:] <= 0).any(axis=1)
+    if empty.any():  # those overlap nothing; to OpenCV all of them would be one
+        rects[empty] = [(-4 * FARTHEST - 2 * number, 0, 1, 1) for number in range(int(empty.sum()))]
     return np.asarray(cv2.dnn.NMSBoxes(rects.tolist(), list(range(len(rects), 0, -1)), 0.0, iou), np.intp)
 
 

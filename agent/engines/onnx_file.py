@@ -6,22 +6,24 @@ Nodes, opset, the files that hold its weights, and the hash of all of it. What a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from agent.engines.wire import fields, message, text
+from agent.engines.wire import fields, first_text, message, spans, text, written
 from agent.errors import EngineError
 
 # Field numbers of onnx.proto (ONNX 1.0 to 1.21): they are part of the format and never change.
 MODEL_GRAPH, MODEL_OPSETS, MODEL_FUNCTIONS = 7, 8, 25
 OPSET_DOMAIN, OPSET_VERSION = 1, 2
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT = 1, 5, 11, 12
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, GRAPH_VALUE_INFO = 1, 5, 11, 12, 13
 VALUE_NAME, VALUE_TYPE = 1, 2
 TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_AXIS, AXIS_LENGTH = 1, 2, 1, 1
 FUNCTION_NODE = 7
-NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE = 2, 3, 4, 5
+NODE_INPUT, NODE_OUTPUT, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTE = 1, 2, 3, 4, 5
+ATTRIBUTE_NAME, ATTRIBUTE_NUMBER, ATTRIBUTE_TEXT, ATTRIBUTE_NUMBERS, ATTRIBUTE_TYPE, TYPE_INTS = 1, 3, 4, 8, 20, 7
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_INT32S, TENSOR_INT64S, TENSOR_RAW = 1, 2, 4, 5, 7, 9
 TENSOR_NAME, TENSOR_EXTERNAL = 8, 13
 ENTRY_KEY, ENTRY_VALUE = 1, 2
 
@@ -60,6 +62,22 @@ def read_onnx(path: Path) -> OnnxFile:
         raise EngineError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise EngineError(f"{path}: not an ONNX file, or a damaged one ({error})") from None
+
+
+def with_graph(content: bytes, change: Callable[[memoryview], bytes | None]) -> bytes | None:
+    """An ONNX file's bytes with its graph changed; None where ``change`` gives None, or where it is no ONNX file.
+
+    ``change`` gets the graph's message, and may raise ValueError for one that it does not understand.
+    """
+    parts, changed = [], False
+    try:
+        for field in spans(memoryview(content)):
+            graph = change(message(field.value)) if field.number == MODEL_GRAPH else None
+            changed |= graph is not None
+            parts.append(field.raw if graph is None else written(MODEL_GRAPH, graph))
+    except ValueError:
+        return None
+    return b"".join(parts) if changed else None
 
 
 def content_hash(path: Path) -> str:
@@ -105,7 +123,8 @@ def _model(data: memoryview) -> OnnxFile:
             opset = _opset(message(value)) or opset
         elif number == MODEL_GRAPH:
             nodes, inputs = _graph(message(value))
-            outputs = [_output(message(part)) for index, part in fields(message(value)) if index == GRAPH_OUTPUT]
+            parts = [message(part) for index, part in fields(message(value)) if index == GRAPH_OUTPUT]
+            outputs = [first_text(part, VALUE_NAME) for part in parts]
             external |= set(_graph_files(message(value)))
         elif number == MODEL_FUNCTIONS:
             for index, part in fields(message(value)):
@@ -138,10 +157,6 @@ def _input(data: memoryview) -> Input:
         elif number == VALUE_TYPE:
             shape = [_length(axis) for axis in _deep(message(value), TYPE_TENSOR, TENSOR_TYPE_SHAPE, SHAPE_AXIS)]
     return Input(name, tuple(shape))
-
-
-def _output(data: memoryview) -> str:
-    return next((text(value) for number, value in fields(data) if number == VALUE_NAME), "")
 
 
 def _deep(data: memoryview, *path: int) -> Iterator[memoryview]:

@@ -17,23 +17,33 @@ from numpy.typing import NDArray
 from agent.engines.onnx_file import (
     ATTRIBUTE_GRAPH,
     ATTRIBUTE_GRAPHS,
+    ATTRIBUTE_NAME,
+    ATTRIBUTE_NUMBER,
+    ATTRIBUTE_NUMBERS,
     ATTRIBUTE_TENSOR,
+    ATTRIBUTE_TEXT,
+    ATTRIBUTE_TYPE,
     GRAPH_INITIALIZER,
     GRAPH_NODE,
     GRAPH_OUTPUT,
-    MODEL_GRAPH,
+    GRAPH_VALUE_INFO,
     NODE_ATTRIBUTE,
+    NODE_INPUT,
     NODE_OPERATOR,
     NODE_OUTPUT,
+    TENSOR_DIMS,
+    TENSOR_FLOATS,
+    TENSOR_INT32S,
+    TENSOR_INT64S,
     TENSOR_NAME,
+    TENSOR_RAW,
+    TENSOR_TYPE,
+    TYPE_INTS,
     VALUE_NAME,
+    with_graph,
 )
-from agent.engines.wire import Field, fields, message, numbers, spans, text, written, written_number
+from agent.engines.wire import Field, fields, first_text, message, numbers, spans, text, written, written_number
 
-GRAPH_VALUE_INFO = 13
-NODE_INPUT = 1
-ATTRIBUTE_NAME, ATTRIBUTE_NUMBER, ATTRIBUTE_TEXT, ATTRIBUTE_NUMBERS, ATTRIBUTE_TYPE, TYPE_INTS = 1, 3, 4, 8, 20, 7
-TENSOR_DIMS, TENSOR_TYPE, TENSOR_FLOATS, TENSOR_INT32S, TENSOR_INT64S, TENSOR_RAW = 1, 2, 4, 5, 7, 9
 FLOATS: Mapping[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
 INTEGERS: Mapping[int, np.dtype[Any]] = {6: np.dtype("<i4"), 7: np.dtype("<i8")}
 TO_THE_END = 2**31 - 1
@@ -61,19 +71,7 @@ class _Focus(NamedTuple):
 
 def folded_focus(content: bytes) -> bytes | None:
     """An ONNX file's bytes with each focus folded; None where there is none, or where it is no ONNX file."""
-    try:
-        return _changed(memoryview(content))
-    except ValueError:
-        return None
-
-
-def _changed(model: memoryview) -> bytes | None:
-    parts, changed = [], False
-    for field in spans(model):
-        graph = _Graph(message(field.value)).folded() if field.number == MODEL_GRAPH else None
-        changed |= graph is not None
-        parts.append(field.raw if graph is None else written(MODEL_GRAPH, graph))
-    return b"".join(parts) if changed else None
+    return with_graph(content, lambda graph: _Graph(graph).folded())
 
 
 class _Graph:
@@ -82,9 +80,11 @@ class _Graph:
     def __init__(self, data: memoryview) -> None:
         self._parts = list(spans(data))
         self._nodes = {at: _node(message(part.value)) for at, part in self._of(GRAPH_NODE)}
-        self._outputs = {_first(part, VALUE_NAME) for _, part in self._of(GRAPH_OUTPUT)}
+        self._outputs = {first_text(message(part.value), VALUE_NAME) for _, part in self._of(GRAPH_OUTPUT)}
         self._maker = {name: node for node in self._nodes.values() for name in node.outputs}
-        self._tensors = {_first(part, TENSOR_NAME): message(part.value) for _, part in self._of(GRAPH_INITIALIZER)}
+        self._tensors = {
+            first_text(message(part.value), TENSOR_NAME): message(part.value) for _, part in self._of(GRAPH_INITIALIZER)
+        }
         constants = [node for node in self._nodes.values() if node.operator == "Constant" and "value" in node.tensors]
         self._tensors |= {node.outputs[0]: node.tensors["value"] for node in constants}
 
@@ -162,7 +162,7 @@ class _Graph:
         for at, part in enumerate(self._parts):
             if part.number == GRAPH_NODE and at not in self._nodes:
                 continue
-            if part.number in names and _first(part, names[part.number]) in dead:
+            if part.number in names and first_text(message(part.value), names[part.number]) in dead:
                 continue
             kept.append(new.get(at, part.raw))
         return b"".join(kept)
@@ -182,7 +182,7 @@ def _node(data: memoryview) -> _Node:
         elif number == NODE_OPERATOR:
             operator = text(value)
         elif number == NODE_ATTRIBUTE:
-            name = next((text(one) for index, one in fields(message(value)) if index == ATTRIBUTE_NAME), "")
+            name = first_text(message(value), ATTRIBUTE_NAME)
             for index, one in fields(message(value)):
                 if index in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
                     raise ValueError("a graph within the graph")
@@ -217,7 +217,9 @@ def _convolution(data: memoryview, node: _Node) -> bytes:
     doubled["pads"] = node.numbers.get("pads", (0, 0, 0, 0))
     parts = [written(NODE_INPUT, name.encode()) for name in node.inputs]
     for field in spans(data):
-        if field.number == NODE_INPUT or (field.number == NODE_ATTRIBUTE and _first(field, ATTRIBUTE_NAME) in doubled):
+        if field.number == NODE_INPUT or (
+            field.number == NODE_ATTRIBUTE and first_text(message(field.value), ATTRIBUTE_NAME) in doubled
+        ):
             continue
         parts.append(bytes(field.raw))
     for name, values in doubled.items():
@@ -252,7 +254,3 @@ def _array(data: memoryview, kinds: Mapping[int, np.dtype[Any]]) -> NDArray[np.g
         return None
     array = np.array(integers, kinds[kind]) if integers else np.frombuffer(bytes(raw), kinds[kind])
     return array.reshape(dims) if array.size == np.prod(dims, dtype=np.int64) else None
-
-
-def _first(field: Field, number: int) -> str:
-    return next((text(value) for index, value in fields(message(field.value)) if index == number), "")

@@ -55,6 +55,11 @@ def text(value: int | memoryview) -> str:
     return str(message(value), "utf-8", "replace")
 
 
+def first_text(data: memoryview, wanted: int) -> str:
+    """The first text of a message under that number, empty where there is none. Raises ValueError."""
+    return next((text(value) for number, value in fields(data) if number == wanted), "")
+
+
 def numbers(value: int | memoryview) -> tuple[int, ...]:
     """The signed integers of a field that may hold one, or many packed. Raises ValueError where they break off."""
     if isinstance(value, int):

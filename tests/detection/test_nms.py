@@ -40,7 +40,7 @@ def scenes(draw: st.DrawFn, most: int = 40) -> Scene:
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     corners = rng.integers(0, 12, (count, 2))
-    sizes = rng.integers(1, 8, (count, 2))
+    sizes = rng.integers(0, 8, (count, 2))
     boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
     scores = (rng.integers(1, 20, count) / 20).astype(np.float32)
     return boxes, scores, rng.integers(0, 3, count).astype(np.int32)
@@ -69,7 +69,7 @@ def test_a_second_pass_changes_nothing(scene: Scene) -> None:
     assert again.tolist() == list(range(len(kept)))
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(400, 700))
 def test_more_boxes_than_are_looked_at_first_give_the_same_as_the_textbooks_loop(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
@@ -81,10 +81,10 @@ def test_more_boxes_than_are_looked_at_first_give_the_same_as_the_textbooks_loop
 
 
 @pytest.mark.filterwarnings("error")
-def test_boxes_of_no_or_infinite_size_suppress_no_others() -> None:
+def test_boxes_of_no_or_infinite_size_suppress_nothing() -> None:
     boxes = np.array([[0, 0, np.inf, np.inf], [1, 1, 1, 1], [1, 1, 1, 1], [5, 5, 2, 2], [0, 0, 9, 9]], np.float32)
     kept = nms(boxes, np.array([0.9, 0.8, 0.7, 0.6, 0.5], np.float32), np.zeros(5, np.int32), 0.5, 300)
-    assert kept.tolist() == [0, 1, 4]
+    assert kept.tolist() == [0, 1, 2, 3, 4]
 
 
 @given(scenes())
