@@ -6,7 +6,6 @@ It owns no thread and no sensor. Where a rung goes (``govern``) the user's limit
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -17,11 +16,8 @@ from agent.governor.limits import Rung
 
 log = logging.getLogger(__name__)
 
-REMEMBERED = 600
-"""Seconds of Health that a plugin's policy is shown."""
-
-Chooser = Callable[[Sequence[Health], Sequence[Decision], int, float], tuple[str, int] | None]
-"""Asks the plugins: who answered, and the rung; None where nobody did."""
+Chooser = Callable[[Health, Sequence[Decision], int, float], tuple[str, int] | None]
+"""Shows each second's Health to the plugins and asks them: who answered, and the rung; None where nobody did."""
 
 
 class Steering:
@@ -32,7 +28,7 @@ class Steering:
         governor: Governor | None,
         ladder: Sequence[Rung],
         govern: Callable[[int, str], None],
-        choose: Chooser = lambda history, ladder, current, now: None,
+        choose: Chooser = lambda health, ladder, current, now: None,
     ) -> None:
         self._governor = governor
         self._ladder = [
@@ -41,7 +37,6 @@ class Steering:
         ]
         self._govern = govern
         self._choose = choose
-        self._history: deque[Health] = deque(maxlen=REMEMBERED)
         self._spent = [0.0] * len(ladder)
         self._at: float | None = None
         self._rung: int | None = None
@@ -54,8 +49,7 @@ class Steering:
             return self.told(health)
         governor.observe(health, now)
         told = self.told(health)
-        self._history.append(told)
-        rung, reason = self._wanted(governor, governor.decide(), health.rung, now)
+        rung, reason = self._wanted(governor, told, health.rung, now)
         if rung != self._rung:
             log.info("rung %d: %s", rung, reason)
             self._rung = rung
@@ -67,9 +61,10 @@ class Steering:
         told = msgspec.structs.replace(health, rung_seconds=tuple(round(spent, 1) for spent in self._spent))
         return told if self._governor is None else self._governor.told(told)
 
-    def _wanted(self, governor: Governor, own: Decision, current: int, now: float) -> tuple[int, str]:
+    def _wanted(self, governor: Governor, health: Health, current: int, now: float) -> tuple[int, str]:
         """A plugin's word counts, but nobody goes above what is safe, or off the ladder."""
-        asked = self._choose(tuple(self._history), self._ladder, current, now)
+        own = governor.decide()
+        asked = self._choose(health, self._ladder, current, now)
         if asked is None:
             return own.rung, own.reason
         plugin, rung = asked

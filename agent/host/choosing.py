@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,25 +20,31 @@ log = logging.getLogger(__name__)
 
 LIMIT = 0.05
 STRIKES = 5
+REMEMBERED = 600
+"""Healths, one a second, that a policy is shown."""
 
 
 class Chooser:
-    """``hooks``: ``choose_rung`` by plugin, in order. ``lost``: whose was taken away, and why."""
+    """``hooks``: ``choose_rung`` by plugin, in order. ``lost``: whose was taken away, and why. What it has seen of the
+    node is kept while there is a hook: ten minutes of it are megabytes."""
 
     def __init__(self, hooks: Mapping[str, Hook], limit: float = LIMIT) -> None:
         self._hooks = dict(hooks)
         self._limit = limit
+        self._history: deque[Health] = deque(maxlen=REMEMBERED)
         self._strikes: Counter[str] = Counter()
         self._jobs: queue.SimpleQueue[tuple[Hook, dict[str, Any], queue.SimpleQueue[Any]] | None] = queue.SimpleQueue()
         self._waiting: queue.SimpleQueue[Any] | None = None
         self._thread: threading.Thread | None = None
         self.lost: dict[str, str] = {}
 
-    def choose(
-        self, history: Sequence[Health], ladder: Sequence[Decision], current: int, now: float
-    ) -> tuple[str, int] | None:
+    def choose(self, health: Health, ladder: Sequence[Decision], current: int, now: float) -> tuple[str, int] | None:
         """The first plugin that answers, and its rung. One that hangs is not asked again until it has returned."""
-        values = {"history": history, "ladder": ladder, "current": current, "now": now}
+        if not self._hooks:
+            self._history.clear()
+            return None
+        self._history.append(health)
+        values = {"history": tuple(self._history), "ladder": ladder, "current": current, "now": now}
         for name, hook in list(self._hooks.items()):
             if not self._is_free():
                 return None

@@ -254,10 +254,10 @@ class Host:
         return {} if self._gate is None else self._gate.attributes(event, frame)
 
     def choose_rung(
-        self, history: Sequence[Health], ladder: Sequence[Decision], current: int, now: float
+        self, health: Health, ladder: Sequence[Decision], current: int, now: float
     ) -> tuple[str, int] | None:
         """The first plugin with a rung to propose, and which; waited for 50 ms at most."""
-        return None if self._chooser is None else self._chooser.choose(history, ladder, current, now)
+        return None if self._chooser is None else self._chooser.choose(health, ladder, current, now)
 
     def offer_events(self, events: Sequence[tuple[Event, Frame | None]]) -> None:
         """The messages of one frame: to the log in one commit, and to the queues of those that do not read it."""

@@ -55,7 +55,7 @@ def test_near_the_trip_the_bottom_is_applied_and_the_headroom_told() -> None:
 
 
 def test_a_plugins_rung_is_applied_but_never_above_what_is_safe() -> None:
-    node = Node(lambda history, ladder, current, now: ("mine", 2))
+    node = Node(lambda health, ladder, current, now: ("mine", 2))
     node.tick(0.0, celsius=40.0)
     assert node.applied[-1] == (2, "plugin mine")
     node.tick(1.0, celsius=90.2)
@@ -83,11 +83,12 @@ def _decision(rung: int) -> Decision:
 
 
 RUNGS = [_decision(number) for number in range(3)]
+NODE = Health(node="n", at=0.0)
 
 
 def test_the_first_plugin_that_answers_counts() -> None:
     chooser = _chooser(lambda **_: None, lambda **values: values["ladder"][1], lambda **_: _decision(2))
-    assert chooser.choose((), RUNGS, 0, 0.0) == ("p1", 1)
+    assert chooser.choose(NODE, RUNGS, 0, 0.0) == ("p1", 1)
     chooser.close()
 
 
@@ -98,7 +99,7 @@ def test_the_first_plugin_that_answers_counts() -> None:
 def test_an_answer_that_is_none_counts_as_no_answer_and_its_hook_is_taken_away(answer: Any) -> None:
     chooser = _chooser(lambda **_: answer, lambda **_: _decision(1))
     for _ in range(6):
-        assert chooser.choose((), RUNGS, 0, 0.0) == ("p1", 1)
+        assert chooser.choose(NODE, RUNGS, 0, 0.0) == ("p1", 1)
     assert "choose_rung taken away" in chooser.lost["p0"]
     chooser.close()
 
@@ -109,7 +110,7 @@ def _exits(**_: Any) -> None:
 
 def test_a_policy_that_raises_ends_nothing() -> None:
     chooser = _chooser(_exits, lambda **_: _decision(2))
-    assert chooser.choose((), RUNGS, 0, 0.0) == ("p1", 2)
+    assert chooser.choose(NODE, RUNGS, 0, 0.0) == ("p1", 2)
     chooser.close()
 
 
@@ -123,8 +124,27 @@ def test_a_policy_that_hangs_is_not_asked_again_until_it_returned_and_never_hold
 
     chooser = _chooser(hang)
     for _ in range(3):
-        assert chooser.choose((), RUNGS, 0, 0.0) is None
+        assert chooser.choose(NODE, RUNGS, 0, 0.0) is None
     assert calls == [1]
     go.set()
-    wait_until(lambda: chooser.choose((), RUNGS, 0, 0.0) == ("p0", 1))
+    wait_until(lambda: chooser.choose(NODE, RUNGS, 0, 0.0) == ("p0", 1))
+    chooser.close()
+
+
+def test_a_policy_is_shown_ten_minutes_of_health_the_newest_last_and_without_one_nothing_is_kept() -> None:
+    shown: list[tuple[float, ...]] = []
+
+    def look(history: tuple[Health, ...], **_: Any) -> None:
+        shown.append(tuple(health.at for health in history))
+
+    chooser = _chooser(look)
+    for at in range(700):
+        chooser.choose(Health(node="n", at=float(at)), RUNGS, 0, 0.0)
+    assert shown[0] == (0.0,)
+    assert shown[-1] == tuple(float(at) for at in range(100, 700))
+    chooser.put("p0", None)
+    chooser.choose(NODE, RUNGS, 0, 0.0)
+    chooser.put("p0", Hook(look, ARGUMENTS))
+    chooser.choose(NODE, RUNGS, 0, 0.0)
+    assert shown[-1] == (0.0,)
     chooser.close()
