@@ -36,22 +36,15 @@ class FontFile(NamedTuple):
     face: int = 0
 
 
-@functools.lru_cache(maxsize=1024)
 def font_for(text: str) -> FontFile | None:
     """The first font that has every character of ``text``; None, with a line in the log, where there is none.
 
     First comes the file that ``$EDGEWARDEN_FONT`` names, then those that ship, so that pictures look alike on every
     board, then the system's in fontconfig's order, or those in the usual folders where there is no fontconfig.
     """
-    needed = characters(text)
-    found = next((font for font in _candidates(needed) if covers(font, needed)), None)
+    found = _font_with(characters(text))
     if found is None:
-        log.warning(
-            "no font for the label %r: install one that has its characters (Debian: fonts-noto-core, fonts-noto-cjk), "
-            "or name its file in %s",
-            text,
-            FONT_VARIABLE,
-        )
+        _note_missing(text)
     return found
 
 
@@ -67,6 +60,21 @@ def characters(text: str) -> frozenset[int]:
 def covers(font: FontFile, needed: frozenset[int]) -> bool:
     """Whether the font has a glyph for each code point. A file that is no font has none."""
     return needed <= code_points(font)
+
+
+@functools.lru_cache(maxsize=256)
+def _font_with(needed: frozenset[int]) -> FontFile | None:
+    return next((font for font in _candidates(needed) if covers(font, needed)), None)
+
+
+@functools.lru_cache(maxsize=256)
+def _note_missing(text: str) -> None:
+    log.warning(
+        "no font for the label %r: install one that has its characters (Debian: fonts-noto-core, fonts-noto-cjk), "
+        "or name its file in %s",
+        text,
+        FONT_VARIABLE,
+    )
 
 
 @functools.lru_cache(maxsize=64)

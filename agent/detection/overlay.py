@@ -139,7 +139,7 @@ class Overlay:
     def stamp(self, *texts: str) -> None:
         """A line of text at the lower left: which camera, when."""
         text = "  ".join(filter(None, texts))
-        words = self._words((text,), ascii_text(text), self._em)
+        words = self._words((text,), ascii_text(text), self._em, once=True)
         self._plate(self._inside(0, self.canvas.shape[0], words), words, BLACK)
 
     @property
@@ -205,12 +205,12 @@ class Overlay:
             cv2.rectangle(self.canvas, (spot.left, spot.top), low, BLACK, 1)
         words.write(self.canvas, (spot.left + words.pad, spot.top + words.pad // 2), ink_on(colour))
 
-    def _words(self, texts: tuple[str, ...], instead: str, em: int) -> _Words:
+    def _words(self, texts: tuple[str, ...], instead: str, em: int, *, once: bool = False) -> _Words:
         """The text in letters of that size, or of one with which it fits the picture's width."""
         room = self.canvas.shape[1] - 2 * max(2, em // 4)
-        words = _Words.of(texts, instead, em)
+        words = _Words.of(texts, instead, em, once=once)
         if words.size[0] > room:
-            words = _Words.of(texts, instead, max(4, int(em * room / words.size[0])))
+            words = _Words.of(texts, instead, max(4, int(em * room / words.size[0])), once=once)
         return words
 
     def _corners(self, polygon: Sequence[tuple[float, float]]) -> NDArray[np.int32]:
@@ -234,11 +234,11 @@ class _Words(NamedTuple):
     em: int
 
     @classmethod
-    def of(cls, texts: tuple[str, ...], instead: str, em: int) -> _Words:
-        pad, mask = max(2, em // 4), text_row(texts, em)
+    def of(cls, texts: tuple[str, ...], instead: str, em: int, *, once: bool) -> _Words:
+        pad, mask = max(2, em // 4), text_row(texts, em, once=once)
         if mask is not None:
             return cls((int(mask.alpha.shape[1]), int(mask.alpha.shape[0])), pad, mask, "", em)
-        mask = text_row((instead,), em)
+        mask = text_row((instead,), em, once=once)
         if mask is not None:
             return cls((int(mask.alpha.shape[1]), int(mask.alpha.shape[0])), pad, mask, "", em)
         (width, height), below = cv2.getTextSize(ascii_text(instead), FONT, em / FONT_HEIGHT, max(1, em // 14))

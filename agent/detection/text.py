@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 CAP_HEIGHT = 0.714  # of the em, in the fonts that ship
 ASCENT, DESCENT = 0.78, 0.22
-CACHED = 2048
+CACHED = 512
+"""Masks; those of a picture of 4K have some ten kilobytes each."""
 
 
 class TextMask(NamedTuple):
@@ -30,17 +31,18 @@ class TextMask(NamedTuple):
     ascent: int
 
 
-def text_mask(text: str, em: int) -> TextMask | None:
+def text_mask(text: str, em: int, *, once: bool = False) -> TextMask | None:
     """The text with letters of ``em`` pixels, rendered once and cached; None where no font has its characters.
 
-    Every line end and control character is a space. What is missing is logged once a text.
+    ``once``: not cached, for what is not drawn again, like the time. Every line end and control character is a space.
+    What is missing is logged once a text.
     """
-    return _rendered(unicodedata.normalize("NFC", text), max(4, em))
+    return (_render if once else _rendered)(unicodedata.normalize("NFC", text), max(4, em))
 
 
-def text_row(texts: Sequence[str], em: int) -> TextMask | None:
+def text_row(texts: Sequence[str], em: int, *, once: bool = False) -> TextMask | None:
     """Texts side by side on one baseline, each cached by itself: labels are few, scores too, their pairs many."""
-    masks = [text_mask(text, em) for text in texts]
+    masks = [text_mask(text, em, once=once) for text in texts]
     parts = [mask for mask in masks if mask is not None]
     if not parts or len(parts) < len(masks):
         return None
@@ -65,12 +67,14 @@ def draw_mask(canvas: NDArray[np.uint8], mask: TextMask, corner: tuple[int, int]
     place[:] = ((place * (255 - alpha) + colour * alpha + 127) // 255).astype(np.uint8)
 
 
-@functools.lru_cache(maxsize=CACHED)
-def _rendered(text: str, em: int) -> TextMask | None:
+def _render(text: str, em: int) -> TextMask | None:
     text = "".join(" " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character for character in text)
     file = font_for(text)
     font = None if file is None else _loaded(file, em)
     return None if font is None else _mask(font, text, em)
+
+
+_rendered = functools.lru_cache(maxsize=CACHED)(_render)
 
 
 def _mask(font: Any, text: str, em: int) -> TextMask:

@@ -13,7 +13,7 @@ from PIL import ImageFont
 from agent.data import Detections
 from agent.detection import fonts, text
 from agent.detection.fonts import SHIPPED, FontFile, characters, code_points, font_for
-from agent.detection.overlay import draw
+from agent.detection.overlay import Overlay, draw
 from agent.detection.text import draw_mask, text_mask, text_row
 from plugins.snapshot.drawing import annotate
 
@@ -24,7 +24,8 @@ EAST, WORLD = SHIPPED / "labels-east.otf", SHIPPED / "labels-world.ttf"
 @pytest.fixture(autouse=True)
 def no_cache() -> Iterator[None]:
     yield
-    font_for.cache_clear()
+    fonts._font_with.cache_clear()
+    fonts._note_missing.cache_clear()
     text._rendered.cache_clear()
 
 
@@ -98,6 +99,16 @@ def test_the_users_own_font_comes_first(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_that_is_no_font_has_no_characters(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "broken.ttf").write_bytes(content)
     assert code_points(FontFile(tmp_path / "broken.ttf")) == frozenset()
+
+
+def test_what_is_stamped_on_a_picture_is_not_kept_it_never_comes_again() -> None:
+    overlay = Overlay(np.zeros((480, 640, 3), np.uint8))
+    overlay.stamp("yard", "2026-11-21 00:00:00+0000")
+    before = text._rendered.cache_info().currsize
+    for second in range(50):
+        overlay.stamp("yard", f"2026-11-21 00:00:{second:02d}+0000")
+    assert text._rendered.cache_info().currsize == before
+    assert overlay.canvas.any()
 
 
 def test_a_text_is_rendered_once_and_drawn_only_inside_the_picture() -> None:
