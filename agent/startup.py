@@ -1,6 +1,6 @@
 """How long a start took from the process's first moment to the first inferred frame, and which part of it.
 
-Pure but for ``process_began``, which asks the kernel, and for ``read_ahead`` and ``few_arenas``, which tell it and the
+Pure but for ``process_began``, which asks the kernel, and for ``read_ahead`` and ``hold_little``, which tell it and the
 C library what to expect. Who ends a part says so with ``ended``.
 """
 
@@ -15,8 +15,12 @@ from pathlib import Path
 
 LARGE = ("onnxruntime", "cv2", "numpy")
 """Packages whose shared libraries are most of what a start reads from the disk."""
-M_ARENA_MAX = -8
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8
 """mallopt(3)"""
+ARENAS = 2
+LARGE_PIECE = 128 << 10
+"""Bytes from which on memory is the kernel's again as soon as it is freed: glibc's own beginning, which it raises to
+the largest piece that it has seen freed, 32 MB at most."""
 PARTS = ("interpreter", "config", "imports", "plugins", "engine", "camera")
 """In their order. The last one ends with the first inferred frame."""
 
@@ -74,13 +78,16 @@ def read_ahead(packages: Sequence[str] = LARGE) -> None:
                     os.close(handle)
 
 
-def few_arenas(most: int = 2) -> None:
-    """Have all threads share so many of glibc's memory arenas. By default each of a few dozen threads may get its own,
-    and keeps what other threads' pictures and engines left in it: after many reloads that is a hundred megabytes."""
+def hold_little() -> None:
+    """Have glibc keep less of what was freed. By default each of a few dozen threads may get an arena of its own, and
+    keeps there what other threads' pictures and engines left: after many reloads that is a hundred megabytes. And once
+    a picture has been freed the next ones lie among what is small and stays, so that memory grows for hours."""
     with contextlib.suppress(OSError, AttributeError):  # another C library has no arenas
         import ctypes
 
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, most)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_ARENA_MAX, ARENAS)
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE_PIECE)
 
 
 def _libraries(package: str) -> Iterator[Path]:

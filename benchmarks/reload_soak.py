@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from reload_storm import FILES, TOLERANCE, Counted, File, Storm
 
-from agent.startup import few_arenas
+from agent.startup import hold_little
 
 QUIET: dict[str, Any] = {
     "phases": [Phase.generate],
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("--checkpoints", type=int, default=20)
     arguments = parser.parse_args()
     logging.disable(logging.ERROR)
-    few_arenas()
+    hold_little()
     print(f"{'reloads':>7} {'MB':>9} {'threads':>8} {'descriptors':>12}")
     with tempfile.TemporaryDirectory() as folder:
         storm = Storm(Path(folder))

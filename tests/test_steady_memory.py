@@ -1,8 +1,12 @@
-"""In steady state nothing is allocated that grows with the picture: from the decoder to the event."""
+"""In steady state nothing is allocated that grows with the picture: from the decoder to the event. What is freed is the
+kernel's again."""
 
 from __future__ import annotations
 
 import mmap
+import platform
+import subprocess
+import sys
 import threading
 import tracemalloc
 from collections.abc import Sequence
@@ -114,3 +118,32 @@ def test_no_frame_allocates_anything_that_grows_with_the_picture(
     assert large.most < 256 * 1024, f"a picture is {1920 * 1080 * 3} bytes"
     assert large.most < small.most + 64 * 1024
     assert large.stayed < 128 * 1024
+
+
+FREED = """
+import numpy as np
+from pathlib import Path
+from agent.startup import hold_little
+
+def resident_mb():
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+hold_little()
+np.ones(8 << 20, np.uint8)  # glibc by itself would take all that is smaller from the heap from now on
+before, pictures, kept = resident_mb(), [], []
+for _ in range(60):
+    pictures.append(np.ones(1 << 20, np.uint8))
+    kept.append(np.ones(4096, np.uint8))
+held = resident_mb() - before
+del pictures
+print(held, resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library manages its memory in its own way")
+def test_pictures_that_were_let_go_are_the_kernels_again_whatever_lies_between_them() -> None:
+    told = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True, timeout=60)
+    held, left = map(float, told.stdout.split())
+    assert held > 55
+    assert left < 5
