@@ -44,7 +44,8 @@ class Demand(NamedTuple):
 class ModeSettings(NamedTuple):
     """Up where more than ``full`` of the workers was needed for ``full_for`` seconds, down where less than ``room``
     would do for ``calm_for`` seconds; after a way down that did not last for ``proved`` twice as long, at most
-    ``calm_most``. ``parallel``: what a thread more is worth where it was not measured yet."""
+    ``calm_most``, and after one that did no longer than at first. ``parallel``: what a thread more is worth where it
+    was not measured yet."""
 
     full: float = 0.85
     full_for: float = 0.9
@@ -58,12 +59,12 @@ class ModeSettings(NamedTuple):
 
 class ModeMemory(NamedTuple):
     """Of the choice so far: since when it is too slow, since when a smaller one would do, how long that must last,
-    and when it last went down."""
+    and when it went down, where it has not gone up since."""
 
     full_since: float | None = None
     calm_since: float | None = None
     calm_for: float = 0.0
-    fell: float = -1e9
+    fell: float | None = None
 
 
 def levels(cores: int, threads: int | None = None, slots: int | None = None) -> tuple[Mode, ...]:
@@ -154,12 +155,19 @@ class ModePolicy:
 
     def _climb(self, demand: Demand, now: float) -> None:
         """To the least that is thought to keep up. One that had just come down came too early."""
-        memory, settings = self._memory, self._settings
-        hasty = now - memory.fell < settings.proved
-        calm_for = min(settings.calm_most, 2 * max(memory.calm_for, settings.calm_for)) if hasty else memory.calm_for
-        self._memory = ModeMemory(calm_for=calm_for)
+        settings = self._settings
+        self._memory = ModeMemory(calm_for=self._caution(now))
         target = max(self._level + 1, self._least(max(demand.offered, demand.inferred), settings.full))
         self._go(target, f"{demand.offered:.1f} frames a second keep the workers {demand.busy:.0%} busy")
+
+    def _caution(self, now: float) -> float:
+        """How long it must be calm before the next way down."""
+        memory, settings = self._memory, self._settings
+        if memory.fell is None:
+            return memory.calm_for
+        if now - memory.fell >= settings.proved:
+            return 0.0
+        return min(settings.calm_most, 2 * max(memory.calm_for, settings.calm_for))
 
     def _least(self, rate: float, share: float) -> int:
         """The smallest level that would be busy for less than ``share`` with so many frames a second."""

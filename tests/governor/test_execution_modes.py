@@ -92,6 +92,16 @@ def test_a_mode_that_did_not_last_is_tried_again_ever_later() -> None:
     assert machine.changes < regular / 2
 
 
+def test_after_a_quiet_night_a_busy_day_is_no_reason_to_wait_for_the_next_one() -> None:
+    machine = Machine(seconds=0.050)
+    for _ in range(40):  # until it waits as long as it ever does
+        machine.run(offered=5, ticks=12)
+        machine.run(offered=40, ticks=12)
+    machine.run(offered=5, ticks=3600)
+    machine.run(offered=40, ticks=60)
+    assert machine.run(offered=5, ticks=15).workers == 1
+
+
 @given(
     st.floats(0.001, 0.5),
     st.floats(0.5, 200),
