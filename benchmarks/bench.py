@@ -29,6 +29,7 @@ import bench_fast
 import bench_installed
 import bench_paced
 import bench_parts
+from bench_host import Host
 from bench_page import figures, rewrite
 from bench_places import RATIOS, kept_folder, material_folder
 from bench_process import ContestantError
@@ -168,11 +169,13 @@ def main() -> int:
             "figure of this run is to be trusted",
             file=sys.stderr,
         )
+    host = Host()
     try:
         bench = measure(options.only, options.rounds, options.minutes)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
+    about["host_took"] = round(host.whole(), 4)
     worse = regressions(bench.rows, committed)
     print(table(bench.rows, bench.skipped, worse))
     options.json.parent.mkdir(parents=True, exist_ok=True)

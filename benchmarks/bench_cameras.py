@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench_clips import repeated, scaled
 from bench_daemon import Camera, Daemon, Running
+from bench_host import Host
 from bench_rooms import YOLOX, Bench, opened
 from bench_rows import Row, spread
 
@@ -114,10 +115,12 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    host = Host()
     with opened(1, "cameras-") as bench:
         cameras(bench, 60 * options.minutes)
         for row in bench.rows:
             print(row.line())
+        print(f"the machine's host took {host.whole():.1%} of the processors' time for others")
         if options.json:
             told = {"rows": [row.document() for row in bench.rows], **bench.groups}
             options.json.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

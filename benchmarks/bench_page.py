@@ -28,10 +28,12 @@ def replaced(page: str, part: str, text: str) -> str:
 
 def figures(rows: Sequence[Row], about: Mapping[str, Any], rounds: int, skipped: Mapping[str, str]) -> str:
     """The rows as Markdown, under what was measured on, and what was not measured."""
-    load = about.get("others_load")
-    busy = f" Others took {load:.0%} of the processor before it began." if load is not None else ""
+    busy = (
+        f"Others took {about['others_load']:.0%} of the processor before it began, the machine's host "
+        f"{about['host_took']:.1%} while it ran."
+    )
     versions = ", ".join(f"{name} {about[name]}" for name in ("python", "onnxruntime", "opencv", "numpy"))
-    head = f"{about['processor']}, {about['cores']} cores; {versions}; medians of {rounds} rounds.{busy}"
+    head = f"{about['processor']}, {about['cores']} cores; {versions}; medians of {rounds} rounds. {busy}"
     left_out = [f"Not measured in this run: {what} ({why})." for what, why in skipped.items()]
     return "\n\n".join([head, promises(rows), *left_out])
 

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "sources"
 
 from bench_cameras import grown, read_health
 from bench_daemon import Camera, Daemon, Running
+from bench_host import Host
 from bench_page import promises, rewrite
 from bench_places import kept_folder
 from bench_process import ContestantError
@@ -60,7 +61,8 @@ cooldown = 10
 @dataclass(frozen=True)
 class Sample:
     """What the daemon held at a moment (seconds since the start), and what it did in the time before. ``whole``: every
-    camera was there, and had been for a while."""
+    camera was there, and had been for a while. ``stolen``: the share of the processors that the machine's host took
+    since the sample before."""
 
     at: float
     rss_mb: float
@@ -69,6 +71,7 @@ class Sample:
     age_ms: float | None
     inferred: int
     whole: bool
+    stolen: float = 0.0
 
 
 class Outages:
@@ -152,20 +155,20 @@ def watch(
     bench: Bench, daemon: Daemon, running: Running, outages: Outages, seconds: float, samples: list[Sample]
 ) -> None:
     """Until it is over; ``samples`` fills meanwhile, so that it is there when somebody interrupts."""
-    began, due, said = time.monotonic(), EVERY, 0.0
+    began, due, said, host = time.monotonic(), EVERY, 0.0, Host()
     while (at := time.monotonic() - began) < seconds:
         outages.tend(at)
         if at >= due:
             due += EVERY
             running.check()
-            samples.append(sample(daemon, running, at, outages.settled(at)))
+            samples.append(sample(daemon, running, at, outages.settled(at), host.lap()))
             if at - said >= 60 or len(samples) == 1:
                 said = at
                 bench.say(told(samples[-1], len(outages.spans)))
         time.sleep(0.1)
 
 
-def sample(daemon: Daemon, running: Running, at: float, settled: bool) -> Sample:
+def sample(daemon: Daemon, running: Running, at: float, settled: bool, stolen: float) -> Sample:
     """Now."""
     health = read_health(daemon.folder / "state" / "status.json") or {"cameras": {}}
     counted = health["cameras"].values()
@@ -179,6 +182,7 @@ def sample(daemon: Daemon, running: Running, at: float, settled: bool) -> Sample
         age_ms=round(statistics.fmean(ages), 2) if ages else None,
         inferred=sum(camera["inferred"] for camera in counted),
         whole=settled and all(camera["state"] == "up" for camera in counted),
+        stolen=round(stolen, 4),
     )
 
 
@@ -187,7 +191,7 @@ def told(one: Sample, outages: int) -> str:
     age = "-" if one.age_ms is None else f"{one.age_ms:.0f} ms"
     return (
         f"{one.at / 60:5.1f} min: {one.rss_mb:.1f} MB, {one.threads:.0f} threads, {one.descriptors:.0f} descriptors, "
-        f"age p95 {age}, {one.inferred} inferred, {outages} outages"
+        f"age p95 {age}, {one.inferred} inferred, {outages} outages, {one.stolen:.0%} taken by the host"
     )
 
 
@@ -225,6 +229,12 @@ def _constant(name: str, values: Sequence[float]) -> Row:
     return Row(f"soak: {name}", what, more, "", 0.0, kept=False)
 
 
+def beneath(samples: Sequence[Sample]) -> str:
+    """What the machine's host took meanwhile."""
+    mean, most = statistics.fmean(one.stolen for one in samples), max(one.stolen for one in samples)
+    return f"The machine's host took {mean:.1%} of the processors' time for others, at most {most:.0%} in {EVERY:g} s."
+
+
 def draw(path: Path, samples: Sequence[Sample], away: Sequence[tuple[float, float]], about: str) -> None:
     """Memory, descriptors and threads, age and rate over time; grey: the camera is away."""
     from agent.governor.chart import Curve, Panel
@@ -249,6 +259,7 @@ def draw(path: Path, samples: Sequence[Sample], away: Sequence[tuple[float, floa
         ),
         Panel("frame age p95, ms", [Curve("age", at, ages)], shaded=away),
         Panel("inferences a second", [Curve("rate", at, rates)], shaded=away),
+        Panel("processor time that the host took, %", [Curve("host", at, [100 * one.stolen for one in samples])]),
     ]
     draw_panels(path, about, panels)
 
@@ -293,6 +304,7 @@ def main() -> int:
         return 1
     for row in rows:
         print(row.line())
+    print(beneath(samples))
     document = {
         "minutes": options.minutes,
         "rows": [row.document() for row in rows],
@@ -305,7 +317,7 @@ def main() -> int:
     about = f"{samples[-1].at / 60:.0f} minutes at full load, plugins on; grey: one camera is away"
     draw(options.picture, samples, away, about)
     if options.page:
-        rewrite(options.page, "soak", promises(rows))
+        rewrite(options.page, "soak", f"{beneath(samples)}\n\n{promises(rows)}")
     print(f"{options.json}, {options.picture}: written")
     return 0 if all(row.met for row in rows) else 1
 

@@ -15,6 +15,7 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 from bench_cameras import grown
 from bench_daemon import per_frame
+from bench_host import Host
 from bench_page import promises, replaced
 from bench_process import Contestant, ContestantError
 from bench_race import race
@@ -155,6 +156,21 @@ def test_the_soak_judges_what_comes_after_the_warm_up_with_every_camera_there() 
     assert [row.key for row in verdict(leaks) if not row.met] == ["soak: memory slope", "soak: descriptors"]
     with pytest.raises(ContestantError, match="too few to say anything"):
         verdict(calm[:3])
+
+
+def test_what_the_host_of_a_machine_took_is_a_share_of_all_processors_time(tmp_path: Path) -> None:
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  100 0 100 700 0 0 0 100 0 0\ncpu0 1 1 1 1\n", encoding="ascii")
+    host = Host(stat)
+    assert (host.lap(), host.whole()) == (0.0, 0.0)
+    stat.write_text("cpu  200 0 100 700 0 0 0 200 50 0\n", encoding="ascii")
+    assert host.lap() == 0.5, "guests' time is in the users' already"
+    stat.write_text("cpu  500 0 100 700 0 0 0 200 50 0\n", encoding="ascii")
+    assert (host.lap(), host.whole()) == (0.0, 0.2)
+    for nothing in ("", "cpu  1 2 3\n", "cpu  a b c d e f g h\n"):
+        stat.write_text(nothing, encoding="ascii")
+        assert Host(stat).whole() == 0.0
+    assert Host(tmp_path / "none").lap() == 0.0
 
 
 def test_frames_that_grow_older_are_seen() -> None:
