@@ -5,7 +5,8 @@ of the same round; a table with what was promised, JSON and a picture.
 
 Exit status 1 when a ratio is more than 10 % worse than the one in benchmarks/ratios.json, each named; --update writes
 that file. A promise that does not hold is said in the table, and no failure. What is not there (peers, a broker, the
-material) is left out with a word. Peers are installed by benchmarks/peers/make.py.
+material) is left out with a word. What the machine's host disturbed is measured again, for a minute in all, and the
+calmest counts. Peers are installed by benchmarks/peers/make.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -37,6 +38,10 @@ from bench_rooms import Bench, Group, opened
 from bench_rows import Row, committed_text, read_committed, regressions
 
 MOST_LOAD = 0.1
+CALM = 0.02
+"""Of the processors' time may the machine's host take so much before a group is measured again."""
+AGAIN = 60.0
+"""Seconds that all of it may take that is measured again."""
 GROUPS: dict[str, Group] = {
     "yolox": bench_fast.yolox,
     "nanodet": bench_fast.nanodet,
@@ -50,22 +55,57 @@ GROUPS: dict[str, Group] = {
 }
 
 
+class Attempt(NamedTuple):
+    """What one group gave: ``stolen``: the share of the processors' time that the machine's host took meanwhile."""
+
+    stolen: float
+    seconds: float
+    rows: list[Row]
+    groups: dict[str, Any]
+
+
 def measure(names: Sequence[str], rounds: int, minutes: float) -> Bench:
-    """All groups, one after the other; one that fails is told of, and the others go on."""
+    """All groups, one after the other."""
+    spare = AGAIN
     with opened(rounds) as bench:
         bench.minutes = minutes
         for name in names:
             if bench.is_late():
                 bench.skip(name, f"the {minutes:g} minutes are over; --only {name} measures it alone")
                 continue
-            try:
-                GROUPS[name](bench)
-            except ContestantError as error:
-                bench.skip(name, str(error))
-            except Exception as error:  # noqa: BLE001 - one group's fault is no reason to lose the others' figures
-                traceback.print_exc()
-                bench.skip(name, f"{type(error).__name__}: {error}")
+            spare -= calmest(bench, name, spare)
         return bench
+
+
+def calmest(bench: Bench, name: str, spare: float) -> float:
+    """A group, and again while the host disturbs it and the repetition fits into ``spare`` seconds: what was measured
+    while it took least counts. The seconds that were used."""
+    best, used = attempt(bench, name), 0.0
+    while best.stolen > CALM and best.rows and used + best.seconds < spare:
+        bench.say(f"{name}: the machine's host took {best.stolen:.1%} of the processors' time; once more")
+        another = attempt(bench, name)
+        used += another.seconds
+        best = min(best, another, key=lambda one: (-len(one.rows), one.stolen))
+    bench.rows += best.rows
+    bench.groups |= best.groups
+    return used
+
+
+def attempt(bench: Bench, name: str) -> Attempt:
+    """One group by itself; one that fails is told of, and the others go on."""
+    before = bench.rows, bench.groups
+    bench.rows, bench.groups = [], {}
+    host, began = Host(), time.monotonic()
+    try:
+        GROUPS[name](bench)
+    except ContestantError as error:
+        bench.skip(name, str(error))
+    except Exception as error:  # noqa: BLE001 - one group's fault is no reason to lose the others' figures
+        traceback.print_exc()
+        bench.skip(name, f"{type(error).__name__}: {error}")
+    found = Attempt(host.whole(), time.monotonic() - began, bench.rows, bench.groups)
+    bench.rows, bench.groups = before
+    return found
 
 
 def machine() -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import REPOSITORY
@@ -13,12 +16,14 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
+import bench as bench_all
 from bench_cameras import grown
 from bench_daemon import per_frame
 from bench_host import Host
 from bench_page import promises, replaced
 from bench_process import Contestant, ContestantError
 from bench_race import race
+from bench_rooms import Bench
 from bench_rows import (
     Row,
     committed_text,
@@ -171,6 +176,46 @@ def test_what_the_host_of_a_machine_took_is_a_share_of_all_processors_time(tmp_p
         stat.write_text(nothing, encoding="ascii")
         assert Host(stat).whole() == 0.0
     assert Host(tmp_path / "none").lap() == 0.0
+
+
+def _measured(monkeypatch: pytest.MonkeyPatch, stolen: Sequence[float], spare: float) -> tuple[Bench, list[int]]:
+    """What counts of a group's attempts, of which the host took these shares, and which there were."""
+    shares, made = iter(stolen), list[int]()
+
+    def group(bench: Bench) -> None:
+        made.append(len(made))
+        bench.add(Row("a", "a", float(made[-1])))
+        bench.groups["a"] = made[-1]
+
+    monkeypatch.setattr(bench_all, "Host", lambda: SimpleNamespace(whole=lambda: next(shares)))
+    monkeypatch.setitem(bench_all.GROUPS, "parts", group)
+    bench = Bench(Path(), 5, None, contextlib.ExitStack(), rows=[Row("b", "b", 7.0)], groups={"b": 7})
+    bench_all.calmest(bench, "parts", spare)
+    assert [row.key for row in bench.rows] == ["b", "a"]
+    assert (bench.groups["b"], bench.groups["a"]) == (7, bench.rows[-1].value)
+    return bench, made
+
+
+def test_what_the_host_disturbed_is_measured_again_and_the_calmest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stolen, spare, counts, attempts in (
+        ([0.01], 60.0, 0, 1),
+        ([0.3, 0.0], 60.0, 1, 2),
+        ([0.3, 0.1, 0.2, 0.01], 60.0, 3, 4),
+        ([0.3], 0.0, 0, 1),
+    ):
+        bench, made = _measured(monkeypatch, stolen, spare)
+        assert (bench.rows[-1].value, len(made)) == (counts, attempts)
+
+
+def test_a_group_that_fails_is_told_of_once_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_bench: Bench) -> None:
+        raise ContestantError("no clip")
+
+    monkeypatch.setattr(bench_all, "Host", lambda: SimpleNamespace(whole=lambda: 0.9))
+    monkeypatch.setitem(bench_all.GROUPS, "parts", fails)
+    bench = Bench(Path(), 5, None, contextlib.ExitStack())
+    assert bench_all.calmest(bench, "parts", 60.0) == 0.0
+    assert (bench.rows, bench.skipped) == ([], {"parts": "no clip"})
 
 
 def test_frames_that_grow_older_are_seen() -> None:
