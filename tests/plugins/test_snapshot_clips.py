@@ -168,19 +168,23 @@ def test_memory_stays_within_its_budget_and_a_clip_says_when_it_did_not_suffice(
     noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
     with _harness(tmp_path, memory=1 << 20, before=30.0, fps=60) as harness:
         harness.health_tick(HEALTH)
-        seen = 0
+        shown, most = 0, 0.0
 
-        def full() -> bool:
-            nonlocal seen
-            seen += 1
-            harness.frames["cam"] = Frame("cam", seen, noise, time.time(), time.monotonic())
-            assert harness.metrics.get("clip_bytes", 0) <= 1 << 20
-            return seen > 60 and harness.metrics.get("clip_bytes", 0) > 700_000
+        def let_go() -> bool:
+            nonlocal shown, most
+            shown += 1
+            pixels = noise // (1 + shown % 3)  # of several sizes, so that it shows when some had to go
+            harness.frames["cam"] = Frame("cam", shown, pixels, time.time(), time.monotonic())
+            held = harness.metrics.get("clip_bytes", 0.0)
+            assert held <= 1 << 20
+            most = max(held, most)
+            return held < most
 
-        wait_until(full, timeout=30)
+        wait_until(let_go, timeout=30)
         event = make_event(started_at=time.time())
         harness.send(event, harness.frames["cam"])
-        wait_until(full, timeout=30)
+        most = 0.0
+        wait_until(let_go, timeout=30)
         harness.send(_over(event), harness.frames["cam"])
         path = tmp_path / "pictures" / f"{stem_of(event)}.json"
         wait_until(lambda: b'"whole":false' in path.read_bytes(), timeout=30)
