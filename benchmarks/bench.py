@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,19 +97,15 @@ def calmest(bench: Bench, name: str, spare: float) -> float:
 
 def attempt(bench: Bench, name: str) -> Attempt:
     """One group by itself; one that fails is told of, and the others go on."""
-    before = bench.rows, bench.groups
-    bench.rows, bench.groups = [], {}
-    host, began = Host(), time.monotonic()
+    own, host, began = replace(bench, rows=[], groups={}), Host(), time.monotonic()
     try:
-        GROUPS[name](bench)
+        GROUPS[name](own)
     except ContestantError as error:
         bench.skip(name, str(error))
     except Exception as error:  # noqa: BLE001 - one group's fault is no reason to lose the others' figures
         traceback.print_exc()
         bench.skip(name, f"{type(error).__name__}: {error}")
-    found = Attempt(host.whole(), time.monotonic() - began, bench.rows, bench.groups)
-    bench.rows, bench.groups = before
-    return found
+    return Attempt(host.whole(), time.monotonic() - began, own.rows, own.groups)
 
 
 def machine() -> dict[str, Any]:

@@ -15,7 +15,6 @@ from bench_rows import Row
 
 CLIP, BUSY = "car-detection.mp4", "classroom.mjpg.avi"
 PREPROCESS, POSTPROCESS_MS, TRACKER_MS, TRACKER_AHEAD = 1.5, 0.3, 0.5, 4.0
-"""What is promised of postprocessing is of the street; what a full classroom costs is told beside it."""
 
 
 def parts(bench: Bench) -> None:
@@ -42,7 +41,7 @@ def rows_of(rounds: Sequence[dict[str, Any]]) -> list[Row]:
         rows.append(Row(key, f"{key} ({took:.2f} ms)", ratio, "x", PREPROCESS))
     for number, one in enumerate(rounds[0]["postprocess"]):
         took = statistics.median(round_["postprocess"][number]["ms"] for round_ in rounds)
-        target = POSTPROCESS_MS if (one["model"], one["clip"]) == (YOLOX.name, CLIP) else None
+        target = POSTPROCESS_MS if one["model"] == YOLOX.name else None
         key = f"postprocess, {one['model']}, {one['clip']}"
         rows.append(Row(key, f"{key} ({one['boxes']:.1f} boxes a picture)", took, "ms", target, kept=False))
     return rows

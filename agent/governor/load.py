@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from agent.governor.caution import caution
+
 
 class LoadSettings(NamedTuple):
     """Shares and seconds. ``strained``: a frame age (of ``max_age``) from which rate is shed, after ``strained_for``;
@@ -113,19 +115,9 @@ def _fall(
     if target <= rung:
         return LoadChoice(rung, "", memory)
     why = f"frames are {load.strain or 0.0:.0%} of max_age old"
-    calm_for = _caution(memory, time, settings)
+    calm_for = caution(memory.calm_for, memory.raised, time, settings)
     remembered = memory._replace(since=time, strained_since=None, calm_since=None, calm_for=calm_for, raised=None)
     return LoadChoice(target, why, remembered)
-
-
-def _caution(memory: LoadMemory, time: float, settings: LoadSettings) -> float:
-    """How long it must be calm before the next rise: longer after one that did not last, no longer than at first after
-    one that did, and as before where it has not risen since it last fell."""
-    if memory.raised is None:
-        return memory.calm_for
-    if time - memory.raised >= settings.proved:
-        return 0.0
-    return min(settings.calm_most, 2 * max(memory.calm_for, settings.calm_for))
 
 
 def _fits(load: Load, rate: float, settings: LoadSettings) -> bool:

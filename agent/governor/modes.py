@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from agent.governor.caution import caution
+
 Wish = Literal["auto", "latency", "throughput"]
 
 
@@ -155,19 +157,10 @@ class ModePolicy:
 
     def _climb(self, demand: Demand, now: float) -> None:
         """To the least that is thought to keep up. One that had just come down came too early."""
-        settings = self._settings
-        self._memory = ModeMemory(calm_for=self._caution(now))
+        memory, settings = self._memory, self._settings
+        self._memory = ModeMemory(calm_for=caution(memory.calm_for, memory.fell, now, settings))
         target = max(self._level + 1, self._least(max(demand.offered, demand.inferred), settings.full))
         self._go(target, f"{demand.offered:.1f} frames a second keep the workers {demand.busy:.0%} busy")
-
-    def _caution(self, now: float) -> float:
-        """How long it must be calm before the next way down."""
-        memory, settings = self._memory, self._settings
-        if memory.fell is None:
-            return memory.calm_for
-        if now - memory.fell >= settings.proved:
-            return 0.0
-        return min(settings.calm_most, 2 * max(memory.calm_for, settings.calm_for))
 
     def _least(self, rate: float, share: float) -> int:
         """The smallest level that would be busy for less than ``share`` with so many frames a second."""
