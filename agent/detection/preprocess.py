@@ -91,6 +91,8 @@ class Preprocessor:
         self._targets: list[list[NDArray[Any]]] = [[] for _ in range(batch)]
         self._pixels = np.empty((0, 0, 3), np.uint8)
         self._planes: list[NDArray[np.uint8]] = []
+        self._scaled = np.empty((0, 0), np.float32)
+        self._levels = [_levels(mean, scale) for mean, scale in zip(spec.mean, spec.scale, strict=True)]
         self._order = (2, 1, 0) if spec.colour == "rgb" else (0, 1, 2)
 
     def fill(self, index: int, pixels: NDArray[np.uint8]) -> Transform:
@@ -118,23 +120,40 @@ class Preprocessor:
         if self._pixels.shape[:2] != (height, width):
             self._pixels = np.empty((height, width, 3), np.uint8)
             self._planes = [np.empty((height, width), np.uint8) for _ in range(3)]
+            self._scaled = np.empty((height, width), np.float32)
         cv2.resize(pixels, (width, height), dst=self._pixels, interpolation=cv2.INTER_LINEAR)
         cv2.split(self._pixels, self._planes)
 
     def _write(self, plane: NDArray[np.uint8], channel: int, target: NDArray[Any]) -> None:
-        """``(plane - mean) * scale``, as ``plane * scale - mean * scale`` in place. A bare copy where it is one."""
+        """``(plane - mean) * scale`` in place. A bare copy where it is one."""
         scale, mean = self._spec.scale[channel], self._spec.mean[channel]
         if mean == 0 and scale == 1:
             np.copyto(target, plane, casting="unsafe")
-        elif target.dtype == np.float32 and target.strides[1] == target.itemsize and abs(1 - scale) > 0.1:
-            # (1 - scale) * what is there + scale * plane: OpenCV has nothing faster that turns bytes into scaled floats
-            # (a third of addWeighted, numpy's two passes, or a table). It writes to rows that lie together alone.
-            target.fill(-mean * scale / (1 - scale))
-            cv2.accumulateWeighted(plane, target, scale)
-        elif target.dtype == np.float32:
-            # With the dtype named: numpy 1 would compute uint8 times a small scalar in float16.
-            np.multiply(plane, scale, out=target, dtype=np.float32)
-            if mean != 0:
-                np.subtract(target, mean * scale, out=target)
-        else:
+        elif target.dtype != np.float32:
             np.copyto(target, (plane - np.float32(mean)) * np.float32(scale), casting="unsafe")
+        elif scale < 0 or plane.shape[1] < 2:
+            np.copyto(target, self._levels[channel][plane])
+        elif target.strides[1] == target.itemsize:
+            _scale(plane, self._levels[channel], target)
+        else:  # OpenCV writes to rows that lie together alone
+            _scale(plane, self._levels[channel], self._scaled)
+            np.copyto(target, self._scaled)
+
+
+def _levels(mean: float, scale: float) -> NDArray[np.float64]:
+    """What each of the 256 levels of a byte becomes, ``level * scale - mean * scale``, exactly: in float32 it is
+    what a fused multiply-add of processors and devices makes of it."""
+    factor, offset = float(np.float32(scale)), float(np.float32(mean * scale))
+    return np.array([level * factor - offset for level in range(256)])
+
+
+def _scale(plane: NDArray[np.uint8], levels: NDArray[np.float64], target: NDArray[np.float32]) -> None:
+    """Each byte of a plane ``[H, W]`` to its rising level. ``plane`` is ours, and changed.
+
+    OpenCV's conversion with a factor and an offset, which nothing else comes near, is to be had from Python as
+    ``normalize`` alone: that takes both from the least and the greatest pixel, so two pixels lend them their places.
+    """
+    first, second = plane.item(0), plane.item(1)
+    plane[0, 0], plane[0, 1] = 0, 255
+    cv2.normalize(plane, target, levels[0], levels[255], cv2.NORM_MINMAX, cv2.CV_32F)
+    target[0, 0], target[0, 1] = levels[first], levels[second]

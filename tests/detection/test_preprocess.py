@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Literal
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -128,6 +129,27 @@ def test_the_input_is_the_resized_picture_with_pad_around_it_in_the_networks_cha
     canvas = canvas[:, :, ::-1] if colour == "rgb" else canvas
     wanted = ((canvas - mean) * scale).transpose(2, 0, 1)
     np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+@given(
+    mean=st.floats(0, 255),
+    scale=st.floats(0.003, 3) | st.floats(-3, -0.003),
+    width=st.integers(1, 70),
+    seed=st.integers(0, 99),
+)
+def test_a_scaled_level_is_rounded_once_whatever_else_the_picture_holds_as_a_device_does_it(
+    mean: float, scale: float, width: int, seed: int
+) -> None:
+    # In float64 the product and the sum are exact: what is left is the one rounding of a fused multiply-add.
+    one = spec((width, 9), "stretch", mean=(mean,) * 3, scale=(scale,) * 3)
+    lightest, darkest = np.random.default_rng(seed).integers(0, 256, 2)
+    pixels = picture(width, 9, seed) % max(lightest - darkest, 1) + min(lightest, darkest)
+    levels = np.float64(np.float32(scale)) * pixels - np.float64(np.float32(mean * scale))
+    for layout in ("nchw", "nhwc"):
+        preprocessor = Preprocessor(msgspec.structs.replace(one, layout=layout))
+        preprocessor.fill(0, pixels.astype(np.uint8))
+        got = preprocessor.buffer[0] if layout == "nhwc" else preprocessor.buffer[0].transpose(1, 2, 0)
+        np.testing.assert_array_equal(got, levels.astype(np.float32))
 
 
 def test_a_change_of_picture_size_leaves_nothing_of_the_old_picture() -> None:

@@ -41,8 +41,8 @@ __device__ __forceinline__ float normalised(const Format &f, int channel, int le
     const float value = (float)level;
     if (f.plain) return value;
 #if OUT == 32
-    // Two roundings, as the CPU does it: no fused multiply-add.
-    return __fsub_rn(__fmul_rn(value, f.scale[channel]), f.shift[channel]);
+    // One rounding, as the CPU does it (detection/preprocess.py).
+    return __fmaf_rn(value, f.scale[channel], -f.shift[channel]);
 #else
     return __fmul_rn(__fsub_rn(value, f.mean[channel]), f.scale[channel]);
 #endif
