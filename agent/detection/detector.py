@@ -209,11 +209,12 @@ class Detector:
     def _finish(self, frame: Frame, transform: Transform, found: Candidates, started: float) -> Detections:
         chosen, scores = self._choose(found)
         landmarks = None if found.landmarks is None else found.landmarks[chosen]
-        boxes, landmarks = transform.undo(found.boxes[chosen], landmarks)
+        boxes, landmarks = transform.undo(found.boxes.take(chosen, axis=0), landmarks)
         scores, class_ids = scores[chosen], found.class_ids[chosen]
         # A box that lies in the padding is no box of this picture.
-        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        if not inside.all():
+        extents = boxes[:, 2:] > boxes[:, :2]
+        if not extents.all():
+            inside = extents.all(axis=1)
             boxes, scores, class_ids = boxes[inside], scores[inside], class_ids[inside]
             landmarks = None if landmarks is None else landmarks[inside]
         return Detections(

@@ -18,6 +18,8 @@ Method = Literal["exact", "fast", "matrix"]
 
 BLOCK = 400
 FARTHEST = 1e6
+LEAST = np.float32(1e-30)
+"""OpenCV leaves out boxes whose score is 0."""
 MOST_AT_ONCE = 1000
 """Fast and matrix compare so many of the best with each other; their one matrix grows with the square."""
 
@@ -86,32 +88,37 @@ def nms(
     ``max_detections`` of them.
 
     Exact and greedy: a box goes when one that stays, of its class and a higher score, overlaps it by more than
-    ``iou``. ``boxes``: ``[N, 4]`` xyxy; those without an area overlap nothing. The sorted boxes
-    are taken in blocks, each with what stays so far, and the work ends when enough stay.
+    ``iou``. ``boxes``: ``[N, 4]`` xyxy; those without an area overlap nothing. Of many the sorted ones are taken in
+    blocks, each with what stays so far, and the work ends when enough stay.
     """
+    if len(scores) <= BLOCK:
+        return _greedy(boxes, scores, class_ids, iou)[:max_detections]
     order: NDArray[np.intp] = np.argsort(-scores, kind="stable")
     kept = order[:0]
     for start in range(0, len(order), BLOCK):
         some = np.concatenate((kept, order[start : start + BLOCK]))
-        kept = some[_greedy(boxes[some], class_ids[some], iou)]
+        kept = some[_greedy(boxes[some], scores[some], class_ids[some], iou)]
         if len(kept) >= max_detections:
             break
     return kept[:max_detections]
 
 
-def _greedy(boxes: NDArray[np.float32], class_ids: NDArray[np.int32], iou: float) -> NDArray[np.intp]:
-    """Which of boxes that are sorted already stay. OpenCV knows no classes: they are laid beside each other here, too
-    far apart to overlap."""
+def _greedy(
+    boxes: NDArray[np.float32], scores: NDArray[np.float32], class_ids: NDArray[np.int32], iou: float
+) -> NDArray[np.intp]:
+    """All that stay, as ``nms`` says. OpenCV knows no classes: they are laid beside each other here, too far apart to
+    overlap."""
     if len(boxes) < 2:
         return np.arange(len(boxes))
     rects = boxes.astype(np.float64)
     np.minimum(np.maximum(rects, -FARTHEST, out=rects), FARTHEST, out=rects)  # an infinite box is as large as can be
     rects[:, 2:] -= rects[:, :2]
     rects[:, 0] += class_ids * (4 * FARTHEST)
-    empty = (rects[:, 2:] <= 0).any(axis=1)
-    if empty.any():  # those overlap nothing; to OpenCV all of them would be one
+    if rects[:, 2:].min() <= 0:  # those without an area overlap nothing; to OpenCV all of them would be one
+        empty = (rects[:, 2:] <= 0).any(axis=1)
         rects[empty] = [(-4 * FARTHEST - 2 * number, 0, 1, 1) for number in range(int(empty.sum()))]
-    return np.asarray(cv2.dnn.NMSBoxes(rects.tolist(), list(range(len(rects), 0, -1)), 0.0, iou), np.intp)
+    # It reads lists of boxes sooner than an array, and leaves those of equal scores in their order.
+    return np.asarray(cv2.dnn.NMSBoxes(rects.tolist(), np.maximum(scores, LEAST), 0.0, iou), np.intp)
 
 
 def _overlaps(sides: NDArray[np.float32], classes: NDArray[np.int32]) -> NDArray[np.float32]:
