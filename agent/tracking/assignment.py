@@ -26,6 +26,8 @@ def assign(rows: Rows, columns: Rows, similarity: Array) -> Rows:
     at once: whoever gave it up could win no more by it. What is left goes to the Jonker-Volgenant solver of lapx, whose
     cost grows with the third power of its size.
     """
+    if len(rows) <= FEW and len(set(rows.tolist())) == len(set(columns.tolist())) == len(rows):
+        return np.arange(len(rows))  # nobody wants what another wants
     chosen: list[Rows] = []
     left, row, column, worth = np.arange(len(rows)), rows, columns, similarity
     while len(left):

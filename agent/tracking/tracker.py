@@ -270,10 +270,10 @@ class Tracker:
     def _drop_duplicates(self, now: float) -> None:
         """Let go of tentative tracks that lie on a real one, both seen just now."""
         seen = self._last == now
-        doubtful, sure = (seen & ~self._real).nonzero()[0], (seen & self._real).nonzero()[0]
-        if len(doubtful) and len(sure):
-            boxes = self._boxes
-            twice = iou(boxes.take(doubtful, axis=1), boxes.take(sure, axis=1)) >= self._duplicate_iou
+        sure = seen & self._real
+        doubtful = (seen & ~self._real).nonzero()[0]
+        if len(doubtful):
+            twice = (iou(self._boxes.take(doubtful, axis=1), self._boxes) >= self._duplicate_iou) & sure
             self._drop(doubtful[twice.any(axis=1)])
 
     def _begin(self, found: _Found, left: Rows, now: float) -> None:
