@@ -5,8 +5,9 @@ of the same round; a table with what was promised, JSON and a picture.
 
 Exit status 1 when a ratio is more than 10 % worse than the one in benchmarks/ratios.json, each named; --update writes
 that file. A promise that does not hold is said in the table, and no failure. What is not there (peers, a broker, the
-material) is left out with a word. What the machine's host disturbed is measured again, for a minute in all, and the
-calmest counts. Peers are installed by benchmarks/peers/make.py.
+material) is left out with a word. What was measured while the machine's host took much, or while the machine was slower
+than at its best, is measured again at the end, for a minute in all, and the calmest counts. Peers are installed by
+benchmarks/peers/make.py.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import bench_fast
 import bench_installed
 import bench_paced
 import bench_parts
-from bench_host import Host
+from bench_host import Host, pace
 from bench_page import figures, rewrite
 from bench_places import RATIOS, kept_folder, material_folder
 from bench_process import ContestantError
@@ -41,6 +42,8 @@ from bench_rows import Row, committed_text, read_committed, regressions
 MOST_LOAD = 0.1
 CALM = 0.02
 """Of the processors' time may the machine's host take so much before a group is measured again."""
+SLOW = 0.15
+"""By so much may the machine be slower than at its best."""
 AGAIN = 60.0
 """Seconds that all of it may take that is measured again."""
 TRIES = 3
@@ -58,46 +61,60 @@ GROUPS: dict[str, Group] = {
 
 
 class Attempt(NamedTuple):
-    """What one group gave: ``stolen``: the share of the processors' time that the machine's host took meanwhile."""
+    """What one group gave. ``stolen``: the share of the processors' time that the machine's host took meanwhile;
+    ``pace``: milliseconds of a fixed piece of work, before and after."""
 
     stolen: float
+    pace: float
     seconds: float
     rows: list[Row]
     groups: dict[str, Any]
 
+    def disturbed(self, best_pace: float) -> float:
+        """How many times what is borne the machine was disturbed."""
+        return max(self.stolen / CALM, (self.pace / best_pace - 1.0) / SLOW)
 
-def measure(names: Sequence[str], rounds: int, minutes: float) -> Bench:
-    """All groups, one after the other."""
-    spare = AGAIN
+
+def measure(names: Sequence[str], rounds: int, minutes: float) -> tuple[Bench, float]:
+    """All groups, one after the other, and by how much the machine was slower at its slowest than at its best."""
+    attempts: dict[str, Attempt] = {}
     with opened(rounds) as bench:
         bench.minutes = minutes
         for name in names:
             if bench.is_late():
                 bench.skip(name, f"the {minutes:g} minutes are over; --only {name} measures it alone")
                 continue
-            spare -= calmest(bench, name, spare)
-        return bench
+            attempts[name] = attempt(bench, name)
+        calmer(bench, attempts, AGAIN)
+        for one in attempts.values():
+            bench.rows += one.rows
+            bench.groups |= one.groups
+        paces = [one.pace for one in attempts.values()]
+        return bench, max(paces) / min(paces) if paces else 1.0
 
 
-def calmest(bench: Bench, name: str, spare: float) -> float:
-    """A group, and again while the host disturbs it and the repetition fits into ``spare`` seconds: what was measured
-    while it took least counts. The seconds that were used."""
-    best, used = attempt(bench, name), 0.0
+def calmer(bench: Bench, attempts: dict[str, Attempt], spare: float) -> None:
+    """Measure again what was disturbed, in its turn, as far as it fits into ``spare`` seconds: what was measured while
+    the machine was calmest counts."""
     for _ in range(TRIES - 1):
-        if best.stolen <= CALM or not best.rows or used + best.seconds >= spare:
-            break
-        bench.say(f"{name}: the machine's host took {best.stolen:.1%} of the processors' time; once more")
-        another = attempt(bench, name)
-        used += another.seconds
-        best = min(best, another, key=lambda one: (-len(one.rows), one.stolen))
-    bench.rows += best.rows
-    bench.groups |= best.groups
-    return used
+        for name, before in attempts.items():
+            best_pace = min(one.pace for one in attempts.values())
+            disturbed = before.disturbed(best_pace)
+            if disturbed <= 1.0 or not before.rows or before.seconds > spare or bench.is_late():
+                continue
+            bench.say(
+                f"{name}: the machine's host took {before.stolen:.1%} of the processors' time, and it ran at "
+                f"{best_pace / before.pace:.0%} of its best pace; once more"
+            )
+            another = attempt(bench, name)
+            spare -= another.seconds
+            if len(another.rows) >= len(before.rows) and another.disturbed(best_pace) < disturbed:
+                attempts[name] = another
 
 
 def attempt(bench: Bench, name: str) -> Attempt:
     """One group by itself; one that fails is told of, and the others go on."""
-    own, host, began = replace(bench, rows=[], groups={}), Host(), time.monotonic()
+    own, before, host, began = replace(bench, rows=[], groups={}), pace(), Host(), time.monotonic()
     try:
         GROUPS[name](own)
     except ContestantError as error:
@@ -105,7 +122,8 @@ def attempt(bench: Bench, name: str) -> Attempt:
     except Exception as error:  # noqa: BLE001 - one group's fault is no reason to lose the others' figures
         traceback.print_exc()
         bench.skip(name, f"{type(error).__name__}: {error}")
-    return Attempt(host.whole(), time.monotonic() - began, own.rows, own.groups)
+    stolen, seconds = host.whole(), time.monotonic() - began
+    return Attempt(stolen, (before + pace()) / 2.0, seconds, own.rows, own.groups)
 
 
 def machine() -> dict[str, Any]:
@@ -178,7 +196,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=8.5, help="after which nothing more is begun (default %(default)s)"
+        "--minutes", type=float, default=9.0, help="after which nothing more is begun (default %(default)s)"
     )
     parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups (default: all)")
     parser.add_argument("--json", type=Path, default=kept_folder() / "bench.json", help="default %(default)s")
@@ -211,11 +229,11 @@ def main() -> int:
         )
     host = Host()
     try:
-        bench = measure(options.only, options.rounds, options.minutes)
+        bench, slower = measure(options.only, options.rounds, options.minutes)
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
-    about["host_took"] = round(host.whole(), 4)
+    about |= {"host_took": round(host.whole(), 4), "slower": round(slower, 3)}
     worse = regressions(bench.rows, committed)
     print(table(bench.rows, bench.skipped, worse))
     options.json.parent.mkdir(parents=True, exist_ok=True)

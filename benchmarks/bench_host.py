@@ -1,15 +1,22 @@
-"""What the machine beneath a virtual one gave to others meanwhile: the stolen time of proc_stat(5).
+"""What the machine beneath a virtual one gave to others meanwhile: the stolen time of proc_stat(5), and its pace.
 
-A run from which the host took a tenth says little in milliseconds, and less of the age of frames.
+A run from which the host took a tenth says little in milliseconds, and less of the age of frames. A neighbour on the
+other thread of the same core takes no time by that count, and makes everything slower all the same.
 """
 
 from __future__ import annotations
 
+import statistics
+import time
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 STOLEN = 7
 """Its place among the times of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal."""
+
+PIECES = 40
 
 
 class Times(NamedTuple):
@@ -48,3 +55,14 @@ def read(stat: Path) -> Times:
 def share(before: Times, after: Times) -> float:
     """Of the time between."""
     return (after.stolen - before.stolen) / (after.all - before.all) if after.all > before.all else 0.0
+
+
+def pace() -> float:
+    """Milliseconds that a fixed piece of work takes now, the median of a few."""
+    array, took = np.arange(256.0), []
+    for _ in range(PIECES):
+        began = time.perf_counter()
+        for _ in range(200):
+            np.sqrt(array * array + 1.0).max()
+        took.append(time.perf_counter() - began)
+    return statistics.median(took) * 1e3

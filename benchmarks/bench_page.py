@@ -30,7 +30,8 @@ def figures(rows: Sequence[Row], about: Mapping[str, Any], rounds: int, skipped:
     """The rows as Markdown, under what was measured on, and what was not measured."""
     busy = (
         f"Others took {about['others_load']:.0%} of the processor before it began, the machine's host "
-        f"{about['host_took']:.1%} while it ran."
+        f"{about['host_took']:.1%} while it ran; what counts was measured while a fixed piece of work took at most "
+        f"{about['slower']:.2f} times its least."
     )
     versions = ", ".join(f"{name} {about[name]}" for name in ("python", "onnxruntime", "opencv", "numpy"))
     head = f"{about['processor']}, {about['cores']} cores; {versions}; medians of {rounds} rounds. {busy}"

@@ -19,7 +19,7 @@ sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 import bench as bench_all
 from bench_cameras import grown
 from bench_daemon import per_frame
-from bench_host import Host
+from bench_host import Host, pace
 from bench_page import promises, replaced
 from bench_process import Contestant, ContestantError
 from bench_race import race
@@ -178,9 +178,12 @@ def test_what_the_host_of_a_machine_took_is_a_share_of_all_processors_time(tmp_p
     assert Host(tmp_path / "none").lap() == 0.0
 
 
-def _measured(monkeypatch: pytest.MonkeyPatch, stolen: Sequence[float], spare: float) -> tuple[Bench, list[int]]:
-    """What counts of a group's attempts, of which the host took these shares, and which there were."""
-    shares, made = iter(stolen), list[int]()
+def _measured(
+    monkeypatch: pytest.MonkeyPatch, stolen: Sequence[float], paces: Sequence[float], spare: float
+) -> tuple[float, int]:
+    """Which of a group's attempts counts, while the host took these shares and a piece of work took so long, beside
+    another group's at a pace of 10; and how many were made."""
+    shares, took, made = iter(stolen), iter(paces), list[int]()
 
     def group(bench: Bench) -> None:
         made.append(len(made))
@@ -188,23 +191,33 @@ def _measured(monkeypatch: pytest.MonkeyPatch, stolen: Sequence[float], spare: f
         bench.groups["a"] = made[-1]
 
     monkeypatch.setattr(bench_all, "Host", lambda: SimpleNamespace(whole=lambda: next(shares)))
+    monkeypatch.setattr(bench_all, "pace", lambda: next(took))
     monkeypatch.setitem(bench_all.GROUPS, "parts", group)
-    bench = Bench(Path(), 5, None, contextlib.ExitStack(), rows=[Row("b", "b", 7.0)], groups={"b": 7})
-    bench_all.calmest(bench, "parts", spare)
-    assert [row.key for row in bench.rows] == ["b", "a"]
-    assert (bench.groups["b"], bench.groups["a"]) == (7, bench.rows[-1].value)
-    return bench, made
+    bench = Bench(Path(), 5, None, contextlib.ExitStack())
+    calm = bench_all.Attempt(0.0, 10.0, 0.0, [Row("b", "b", 7.0)], {"b": 7})
+    attempts = {"tracker": calm, "parts": bench_all.attempt(bench, "parts")}
+    bench_all.calmer(bench, attempts, spare)
+    assert attempts["tracker"] is calm
+    assert attempts["parts"].groups == {"a": attempts["parts"].rows[0].value}
+    assert bench.rows == []
+    return attempts["parts"].rows[0].value, len(made)
 
 
-def test_what_the_host_disturbed_is_measured_again_and_the_calmest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for stolen, spare, counts, attempts in (
-        ([0.01], 60.0, 0, 1),
-        ([0.3, 0.0], 60.0, 1, 2),
-        ([0.3, 0.1, 0.2], 60.0, 1, 3),
-        ([0.3], 0.0, 0, 1),
-    ):
-        bench, made = _measured(monkeypatch, stolen, spare)
-        assert (bench.rows[-1].value, len(made)) == (counts, attempts)
+def test_what_was_disturbed_is_measured_again_and_what_was_calmest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    even = [10.0] * 6
+    assert _measured(monkeypatch, [0.01], even, 60.0) == (0, 1)
+    assert _measured(monkeypatch, [0.3, 0.0], even, 60.0) == (1, 2)
+    assert _measured(monkeypatch, [0.3, 0.1, 0.2], even, 60.0) == (1, 3)
+    assert _measured(monkeypatch, [0.3, 0.4, 0.5], even, 60.0) == (0, 3)
+    assert _measured(monkeypatch, [0.3], even, -1.0) == (0, 1), "no time is left"
+    calm = [0.0] * 3
+    assert _measured(monkeypatch, calm, [11.0, 11.0], 60.0) == (0, 1)
+    assert _measured(monkeypatch, calm, [16.0, 16.0, 10.0, 10.0], 60.0) == (1, 2), "a slow machine"
+    assert _measured(monkeypatch, calm, [10.0, 16.0, 20.0, 20.0, 16.0, 12.0], 60.0) == (0, 3)
+
+
+def test_the_pace_of_a_machine_is_the_time_of_a_piece_of_work() -> None:
+    assert pace() > 0.0
 
 
 def test_a_group_that_fails_is_told_of_once_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +227,9 @@ def test_a_group_that_fails_is_told_of_once_and_not_tried_again(monkeypatch: pyt
     monkeypatch.setattr(bench_all, "Host", lambda: SimpleNamespace(whole=lambda: 0.9))
     monkeypatch.setitem(bench_all.GROUPS, "parts", fails)
     bench = Bench(Path(), 5, None, contextlib.ExitStack())
-    assert bench_all.calmest(bench, "parts", 60.0) == 0.0
-    assert (bench.rows, bench.skipped) == ([], {"parts": "no clip"})
+    attempts = {"parts": bench_all.attempt(bench, "parts")}
+    bench_all.calmer(bench, attempts, 60.0)
+    assert (attempts["parts"].rows, bench.skipped) == ([], {"parts": "no clip"})
 
 
 def test_frames_that_grow_older_are_seen() -> None:
