@@ -179,7 +179,8 @@ def test_an_update_that_cannot_be_loaded_is_rolled_back_at_once(box: Box, blind:
     wait_until(box.reached("rolled back"), 60, "it is rolled back")
     assert "cannot be loaded" in box.record().reason
     assert daemon.process.poll() is None
-    assert "phone" in find_package(NAME, box.models).labels
+    # What is to be done is written down before it is done.
+    wait_until(lambda: "phone" in find_package(NAME, box.models).labels, 30, "the old one has the name again")
     frames = box.health()["cameras"]["cam"]["inferred"] if box.health() else 0
     wait_until(lambda: box.has_seen(frames + 10), 60, "it infers, with the old one")
 
