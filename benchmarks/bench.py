@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,10 +62,11 @@ GROUPS: dict[str, Group] = {
 
 class Attempt(NamedTuple):
     """What one group gave. ``stolen``: the share of the processors' time that the machine's host took meanwhile;
-    ``pace``: milliseconds of a fixed piece of work, before and after."""
+    ``before`` and ``after``: milliseconds of a fixed piece of work then."""
 
     stolen: float
-    pace: float
+    before: float
+    after: float
     seconds: float
     rows: list[Row]
     groups: dict[str, Any]
@@ -73,6 +74,11 @@ class Attempt(NamedTuple):
     def disturbed(self, best_pace: float) -> float:
         """How many times what is borne the machine was disturbed."""
         return max(self.stolen / CALM, (self.pace / best_pace - 1.0) / SLOW)
+
+    @property
+    def pace(self) -> float:
+        """The mean of both."""
+        return (self.before + self.after) / 2.0
 
 
 def measure(names: Sequence[str], rounds: int, minutes: float) -> tuple[Bench, float]:
@@ -89,8 +95,8 @@ def measure(names: Sequence[str], rounds: int, minutes: float) -> tuple[Bench, f
         for one in attempts.values():
             bench.rows += one.rows
             bench.groups |= one.groups
-        paces = [one.pace for one in attempts.values()]
-        return bench, max(paces) / min(paces) if paces else 1.0
+        slowest = max((one.pace for one in attempts.values()), default=1.0)
+        return bench, slowest / best_pace(attempts.values())
 
 
 def calmer(bench: Bench, attempts: dict[str, Attempt], spare: float) -> None:
@@ -98,18 +104,23 @@ def calmer(bench: Bench, attempts: dict[str, Attempt], spare: float) -> None:
     the machine was calmest counts."""
     for _ in range(TRIES - 1):
         for name, before in attempts.items():
-            best_pace = min(one.pace for one in attempts.values())
-            disturbed = before.disturbed(best_pace)
+            best = best_pace(attempts.values())
+            disturbed = before.disturbed(best)
             if disturbed <= 1.0 or not before.rows or before.seconds > spare or bench.is_late():
                 continue
             bench.say(
                 f"{name}: the machine's host took {before.stolen:.1%} of the processors' time, and it ran at "
-                f"{best_pace / before.pace:.0%} of its best pace; once more"
+                f"{best / before.pace:.0%} of its best pace; once more"
             )
             another = attempt(bench, name)
             spare -= another.seconds
-            if len(another.rows) >= len(before.rows) and another.disturbed(best_pace) < disturbed:
+            if len(another.rows) >= len(before.rows) and another.disturbed(best) < disturbed:
                 attempts[name] = another
+
+
+def best_pace(attempts: Iterable[Attempt]) -> float:
+    """The least that the piece of work took."""
+    return min((min(one.before, one.after) for one in attempts), default=1.0)
 
 
 def attempt(bench: Bench, name: str) -> Attempt:
@@ -123,7 +134,7 @@ def attempt(bench: Bench, name: str) -> Attempt:
         traceback.print_exc()
         bench.skip(name, f"{type(error).__name__}: {error}")
     stolen, seconds = host.whole(), time.monotonic() - began
-    return Attempt(stolen, (before + pace()) / 2.0, seconds, own.rows, own.groups)
+    return Attempt(stolen, before, pace(), seconds, own.rows, own.groups)
 
 
 def machine() -> dict[str, Any]:

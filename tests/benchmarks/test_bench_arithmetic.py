@@ -194,7 +194,7 @@ def _measured(
     monkeypatch.setattr(bench_all, "pace", lambda: next(took))
     monkeypatch.setitem(bench_all.GROUPS, "parts", group)
     bench = Bench(Path(), 5, None, contextlib.ExitStack())
-    calm = bench_all.Attempt(0.0, 10.0, 0.0, [Row("b", "b", 7.0)], {"b": 7})
+    calm = bench_all.Attempt(0.0, 10.0, 12.0, 0.0, [Row("b", "b", 7.0)], {"b": 7})
     attempts = {"tracker": calm, "parts": bench_all.attempt(bench, "parts")}
     bench_all.calmer(bench, attempts, spare)
     assert attempts["tracker"] is calm
