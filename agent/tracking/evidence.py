@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,7 +53,7 @@ class Evidence:
 
     def fade(self, dt: float) -> None:
         """Another frame, ``dt`` seconds after the last one; what is not seen in it counts as nothing."""
-        decay = np.exp(-dt / MEMORY)
+        decay = math.exp(-dt / MEMORY)
         self._sum *= decay
         self._weight *= decay
         self._weight += 1.0

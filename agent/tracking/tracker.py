@@ -226,22 +226,22 @@ class Tracker:
         rows, picked, grown = pairs.rows[near], pairs.columns[near], pairs.grown[near]
         similarity = weight[near] * (pairs.iou[near] + grown) / 2.0
         real, high = self._real[rows], (found.scores >= self._high_score)[picked]
-        close = grown >= self._min_iou
-        stages = real & high & close, real & ~high & (grown >= self._low_iou), ~real & high & close
+        sure = high & (grown >= self._min_iou)
+        stages = real & sure, real & ~high & (grown >= self._low_iou), ~real & sure
         chosen = self._in_turn(rows, picked, similarity, stages, len(found.scores))
         return rows[chosen], picked[chosen]
 
     def _in_turn(self, rows: Rows, picked: Rows, similarity: Array, stages: tuple[Mask, ...], detections: int) -> Rows:
         """The pairs chosen stage by stage: who has found a partner is out of the later ones."""
         taken: list[Rows] = []
-        lonely, unclaimed = np.ones(len(self), dtype=bool), np.ones(detections, dtype=bool)
+        paired, claimed = np.zeros(len(self), dtype=bool), np.zeros(detections, dtype=bool)
         for stage in stages:
             candidates = stage.nonzero()[0]
             if taken and len(candidates):
-                candidates = candidates[lonely[rows[candidates]] & unclaimed[picked[candidates]]]
+                candidates = candidates[~(paired[rows[candidates]] | claimed[picked[candidates]])]
             if len(candidates):
                 chosen = candidates[assign(rows[candidates], picked[candidates], similarity[candidates])]
-                lonely[rows[chosen]] = unclaimed[picked[chosen]] = False
+                paired[rows[chosen]] = claimed[picked[chosen]] = True
                 taken.append(chosen)
         return np.concatenate(taken) if taken else NOBODY
 
@@ -259,9 +259,9 @@ class Tracker:
 
     def _wait(self, rows: Rows, size: tuple[int, int]) -> None:
         """Tracks that nobody saw (all but ``rows``): their size does not change, and they stay in the picture."""
-        unseen = np.ones(len(self), dtype=bool)
-        unseen[rows] = False
-        missed = unseen.nonzero()[0]
+        seen = np.zeros(len(self), dtype=bool)
+        seen[rows] = True
+        missed = (~seen).nonzero()[0]
         if len(missed):
             self._filter.hold_sizes(missed)
             self._filter.confine(missed, size)
