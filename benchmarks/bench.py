@@ -43,7 +43,7 @@ MOST_LOAD = 0.1
 CALM = 0.02
 """Of the processors' time may the machine's host take so much before a group is measured again."""
 SLOW = 0.15
-"""By so much may the machine be slower than at its best."""
+"""By so much longer than at its best may a piece of work take the machine."""
 AGAIN = 60.0
 """Seconds that all of it may take that is measured again."""
 TRIES = 3
@@ -70,71 +70,81 @@ class Attempt(NamedTuple):
     seconds: float
     rows: list[Row]
     groups: dict[str, Any]
+    skipped: dict[str, str]
 
-    def disturbed(self, best_pace: float) -> float:
-        """How many times what is borne the machine was disturbed."""
-        return max(self.stolen / CALM, (self.pace / best_pace - 1.0) / SLOW)
+    def disturbance(self, best: float) -> float:
+        """The worse of what the host took and of how slow the machine was beside its ``best``, each as a multiple of
+        its limit: above 1 the group is measured again."""
+        return max(self.stolen / CALM, (self.pace / best - 1.0) / SLOW)
 
     @property
     def pace(self) -> float:
-        """The mean of both."""
+        """The mean of ``before`` and ``after``."""
         return (self.before + self.after) / 2.0
 
 
+Attempts = dict[str, list[Attempt]]
+
+
 def measure(names: Sequence[str], rounds: int, minutes: float) -> tuple[Bench, float]:
-    """All groups, one after the other, and by how much the machine was slower at its slowest than at its best."""
-    attempts: dict[str, Attempt] = {}
+    """All groups, one after the other; and how many times its least the piece of work took beside what counts."""
+    attempts: Attempts = {}
     with opened(rounds) as bench:
         bench.minutes = minutes
         for name in names:
             if bench.is_late():
                 bench.skip(name, f"the {minutes:g} minutes are over; --only {name} measures it alone")
                 continue
-            attempts[name] = attempt(bench, name)
-        calmer(bench, attempts, AGAIN)
-        for one in attempts.values():
+            attempts[name] = [attempt(bench, name)]
+        again(bench, attempts, AGAIN)
+        best = best_pace(attempts)
+        counted = [calmest(made, best) for made in attempts.values()]
+        for one in counted:
             bench.rows += one.rows
             bench.groups |= one.groups
-        slowest = max((one.pace for one in attempts.values()), default=1.0)
-        return bench, slowest / best_pace(attempts.values())
+            bench.skipped |= one.skipped
+        return bench, max((max(one.before, one.after) for one in counted if one.rows), default=best) / best
 
 
-def calmer(bench: Bench, attempts: dict[str, Attempt], spare: float) -> None:
-    """Measure again what was disturbed, in its turn, as far as it fits into ``spare`` seconds: what was measured while
-    the machine was calmest counts."""
+def again(bench: Bench, attempts: Attempts, spare: float) -> None:
+    """Measure again what was disturbed, in its turn, as far as it fits into ``spare`` seconds."""
     for _ in range(TRIES - 1):
-        for name, before in attempts.items():
-            best = best_pace(attempts.values())
-            disturbed = before.disturbed(best)
-            if disturbed <= 1.0 or not before.rows or before.seconds > spare or bench.is_late():
+        for name, made in attempts.items():
+            best = best_pace(attempts)
+            one = calmest(made, best)
+            failed = len(made[-1].rows) < len(one.rows) or not one.rows
+            if failed or one.disturbance(best) <= 1.0 or one.seconds > spare or bench.is_late():
                 continue
             bench.say(
-                f"{name}: the machine's host took {before.stolen:.1%} of the processors' time, and it ran at "
-                f"{best / before.pace:.0%} of its best pace; once more"
+                f"{name}: the machine's host took {one.stolen:.1%} of the processors' time, and it ran at "
+                f"{best / one.pace:.0%} of its best pace; once more"
             )
-            another = attempt(bench, name)
-            spare -= another.seconds
-            if len(another.rows) >= len(before.rows) and another.disturbed(best) < disturbed:
-                attempts[name] = another
+            made.append(attempt(bench, name))
+            spare -= made[-1].seconds
 
 
-def best_pace(attempts: Iterable[Attempt]) -> float:
-    """The least that the piece of work took."""
-    return min((min(one.before, one.after) for one in attempts), default=1.0)
+def calmest(made: Iterable[Attempt], best: float) -> Attempt:
+    """Which of a group's attempts counts: of those that gave most, the one that was disturbed least."""
+    return min(made, key=lambda one: (-len(one.rows), one.disturbance(best)))
+
+
+def best_pace(attempts: Attempts) -> float:
+    """The least that the piece of work took, around any attempt."""
+    return min((min(one.before, one.after) for made in attempts.values() for one in made), default=1.0)
 
 
 def attempt(bench: Bench, name: str) -> Attempt:
     """One group by itself; one that fails is told of, and the others go on."""
-    own, before, host, began = replace(bench, rows=[], groups={}), pace(), Host(), time.monotonic()
+    own, before, host, began = replace(bench, rows=[], groups={}, skipped={}), pace(), Host(), time.monotonic()
     try:
         GROUPS[name](own)
     except ContestantError as error:
-        bench.skip(name, str(error))
+        own.skip(name, str(error))
     except Exception as error:  # noqa: BLE001 - one group's fault is no reason to lose the others' figures
         traceback.print_exc()
-        bench.skip(name, f"{type(error).__name__}: {error}")
+        own.skip(name, f"{type(error).__name__}: {error}")
     stolen, seconds = host.whole(), time.monotonic() - began
-    return Attempt(stolen, before, pace(), seconds, own.rows, own.groups)
+    return Attempt(stolen, before, pace(), seconds, own.rows, own.groups, own.skipped)
 
 
 def machine() -> dict[str, Any]:

@@ -17,6 +17,7 @@ STOLEN = 7
 """Its place among the times of proc_stat(5): user, nice, system, idle, iowait, irq, softirq, steal."""
 
 PIECES = 40
+"""Of about a millisecond, of which the median counts: a moment's interruption is no pace."""
 
 
 class Times(NamedTuple):
@@ -58,7 +59,7 @@ def share(before: Times, after: Times) -> float:
 
 
 def pace() -> float:
-    """Milliseconds that a fixed piece of work takes now, the median of a few."""
+    """Milliseconds that a fixed piece of work takes now."""
     array, took = np.arange(256.0), []
     for _ in range(PIECES):
         began = time.perf_counter()

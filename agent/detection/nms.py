@@ -19,7 +19,7 @@ Method = Literal["exact", "fast", "matrix"]
 BLOCK = 400
 FARTHEST = 1e6
 LEAST = np.float32(1e-30)
-"""OpenCV leaves out boxes whose score is 0."""
+"""OpenCV leaves out boxes whose score is 0: none is lower than this to it."""
 MOST_AT_ONCE = 1000
 """Fast and matrix compare so many of the best with each other; their one matrix grows with the square."""
 
@@ -88,8 +88,9 @@ def nms(
     ``max_detections`` of them.
 
     Exact and greedy: a box goes when one that stays, of its class and a higher score, overlaps it by more than
-    ``iou``. ``boxes``: ``[N, 4]`` xyxy; those without an area overlap nothing. Of many the sorted ones are taken in
-    blocks, each with what stays so far, and the work ends when enough stay.
+    ``iou``. ``boxes``: ``[N, 4]`` xyxy; those without an area overlap nothing. ``scores``: 0..1 ``[N]``, of which those
+    below 1e-30 are equal. Of many the sorted ones are taken in blocks, each with what stays so far, and the work ends
+    when enough stay.
     """
     if len(scores) <= BLOCK:
         return _greedy(boxes, scores, class_ids, iou)[:max_detections]
@@ -117,7 +118,7 @@ def _greedy(
     if rects[:, 2:].min() <= 0:  # those without an area overlap nothing; to OpenCV all of them would be one
         empty = (rects[:, 2:] <= 0).any(axis=1)
         rects[empty] = [(-4 * FARTHEST - 2 * number, 0, 1, 1) for number in range(int(empty.sum()))]
-    # It reads lists of boxes sooner than an array, and leaves those of equal scores in their order.
+    # It reads lists of boxes faster than an array of them, and leaves those of equal scores in their order.
     return np.asarray(cv2.dnn.NMSBoxes(rects.tolist(), np.maximum(scores, LEAST), 0.0, iou), np.intp)
 
 

@@ -141,8 +141,8 @@ class Preprocessor:
 
 
 def _levels(mean: float, scale: float) -> NDArray[np.float64]:
-    """What each of the 256 levels of a byte becomes, ``level * scale - mean * scale``, exactly: in float32 it is
-    what a fused multiply-add of processors and devices makes of it."""
+    """What each of the 256 levels of a byte becomes, ``level * scale - mean * scale``, exactly. In float32 it is what a
+    device makes of it, and OpenCV where it has a fused multiply-add (AVX2, ARM64); elsewhere that rounds twice."""
     factor, offset = float(np.float32(scale)), float(np.float32(mean * scale))
     return np.array([level * factor - offset for level in range(256)])
 

@@ -15,7 +15,8 @@ TIE = 1e-12
 """What a column's number counts against it, so that of two equal pairs always the one with the lower column is chosen:
 detections come with the surest first."""
 FEW = 24
-"""So many pairs the solver has chosen among sooner than they are looked through once more."""
+"""So many pairs are looked through one by one in less time than by arrays, and the solver has chosen among them sooner
+than they are looked through once more."""
 
 
 def assign(rows: Rows, columns: Rows, similarity: Array) -> Rows:

@@ -272,7 +272,7 @@ class Tracker:
         seen = self._last == now
         sure = seen & self._real
         doubtful = (seen & ~self._real).nonzero()[0]
-        if len(doubtful):
+        if len(doubtful) and sure.any():
             twice = (iou(self._boxes.take(doubtful, axis=1), self._boxes) >= self._duplicate_iou) & sure
             self._drop(doubtful[twice.any(axis=1)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(REPOSITORY / "benchmarks"))
 
 import bench as bench_all
+import bench_host
 from bench_cameras import grown
 from bench_daemon import per_frame
-from bench_host import Host, pace
+from bench_host import Host
 from bench_page import promises, replaced
 from bench_process import Contestant, ContestantError
 from bench_race import race
@@ -179,10 +181,10 @@ def test_what_the_host_of_a_machine_took_is_a_share_of_all_processors_time(tmp_p
 
 
 def _measured(
-    monkeypatch: pytest.MonkeyPatch, stolen: Sequence[float], paces: Sequence[float], spare: float
-) -> tuple[float, int]:
-    """Which of a group's attempts counts, while the host took these shares and a piece of work took so long, beside
-    another group's at a pace of 10; and how many were made."""
+    monkeypatch: pytest.MonkeyPatch, stolen: Sequence[float], paces: Sequence[float], spare: float = 60.0
+) -> list[int]:
+    """How many attempts of a group were made while the host took these shares and a piece of work took so long, before
+    and after each; and which of them counts."""
     shares, took, made = iter(stolen), iter(paces), list[int]()
 
     def group(bench: Bench) -> None:
@@ -194,42 +196,77 @@ def _measured(
     monkeypatch.setattr(bench_all, "pace", lambda: next(took))
     monkeypatch.setitem(bench_all.GROUPS, "parts", group)
     bench = Bench(Path(), 5, None, contextlib.ExitStack())
-    calm = bench_all.Attempt(0.0, 10.0, 12.0, 0.0, [Row("b", "b", 7.0)], {"b": 7})
-    attempts = {"tracker": calm, "parts": bench_all.attempt(bench, "parts")}
-    bench_all.calmer(bench, attempts, spare)
-    assert attempts["tracker"] is calm
-    assert attempts["parts"].groups == {"a": attempts["parts"].rows[0].value}
+    attempts = {"parts": [bench_all.attempt(bench, "parts")]}
+    bench_all.again(bench, attempts, spare)
+    counts = bench_all.calmest(attempts["parts"], bench_all.best_pace(attempts))
+    assert counts.groups == {"a": counts.rows[0].value}
     assert bench.rows == []
-    return attempts["parts"].rows[0].value, len(made)
+    return [len(made), int(counts.rows[0].value)]
 
 
 def test_what_was_disturbed_is_measured_again_and_what_was_calmest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    even = [10.0] * 6
-    assert _measured(monkeypatch, [0.01], even, 60.0) == (0, 1)
-    assert _measured(monkeypatch, [0.3, 0.0], even, 60.0) == (1, 2)
-    assert _measured(monkeypatch, [0.3, 0.1, 0.2], even, 60.0) == (1, 3)
-    assert _measured(monkeypatch, [0.3, 0.4, 0.5], even, 60.0) == (0, 3)
-    assert _measured(monkeypatch, [0.3], even, -1.0) == (0, 1), "no time is left"
-    calm = [0.0] * 3
-    assert _measured(monkeypatch, calm, [11.0, 11.0], 60.0) == (0, 1)
-    assert _measured(monkeypatch, calm, [16.0, 16.0, 10.0, 10.0], 60.0) == (1, 2), "a slow machine"
-    assert _measured(monkeypatch, calm, [10.0, 16.0, 20.0, 20.0, 16.0, 12.0], 60.0) == (0, 3)
+    even, calm = [10.0] * 6, [0.0] * 3
+    assert _measured(monkeypatch, [0.01], even) == [1, 0]
+    assert _measured(monkeypatch, [0.3, 0.0], even) == [2, 1]
+    assert _measured(monkeypatch, [0.3, 0.1, 0.2], even) == [3, 1]
+    assert _measured(monkeypatch, [0.3, 0.4, 0.5], even) == [3, 0]
+    assert _measured(monkeypatch, [0.3], even, -1.0) == [1, 0], "no time is left"
+    assert _measured(monkeypatch, calm, [11.0, 10.0]) == [1, 0]
+    assert _measured(monkeypatch, calm, [10.0, 16.0, 10.0, 10.0]) == [2, 1], "a slow machine"
+    best_is_remembered = [10.0, 20.0, 14.0, 14.0, 13.0, 13.0]
+    assert _measured(monkeypatch, calm, best_is_remembered) == [3, 2]
 
 
-def test_the_pace_of_a_machine_is_the_time_of_a_piece_of_work() -> None:
-    assert pace() > 0.0
+def test_a_repetition_that_fails_takes_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def fails_later(bench: Bench) -> None:
+        if made:
+            raise ContestantError("gone")
+        made.append(1)
+        bench.add(Row("a", "a", 1.0))
+
+    monkeypatch.setattr(bench_all, "Host", lambda: SimpleNamespace(whole=lambda: 0.9))
+    monkeypatch.setattr(bench_all, "opened", lambda rounds: contextlib.nullcontext(_bench(rounds)))
+    monkeypatch.setitem(bench_all.GROUPS, "parts", fails_later)
+    bench, _ = bench_all.measure(["parts"], 5, 9.0)
+    assert ([row.value for row in bench.rows], bench.skipped) == ([1.0], {})
+
+
+def test_what_the_page_says_of_the_machine_is_the_slowest_of_what_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    paces = iter([10.0, 11.0, 10.0, 14.0, 10.5, 10.5])
+    monkeypatch.setattr(bench_all, "Host", lambda: SimpleNamespace(whole=lambda: 0.0))
+    monkeypatch.setattr(bench_all, "pace", lambda: next(paces))
+    monkeypatch.setattr(bench_all, "opened", lambda rounds: contextlib.nullcontext(_bench(rounds)))
+    for name in ("parts", "tracker"):
+        monkeypatch.setitem(bench_all.GROUPS, name, lambda bench: bench.add(Row("a", "a", 1.0)))
+    bench, slower = bench_all.measure(["parts", "tracker"], 5, 9.0)
+    assert (len(bench.rows), slower) == (2, 1.1), "the second group was slow, and was measured again"
+
+
+def _bench(rounds: int) -> Bench:
+    return Bench(Path(), rounds, None, contextlib.ExitStack())
+
+
+def test_the_pace_of_a_machine_is_the_median_of_pieces_of_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.accumulate(itertools.cycle([1.0, 0.002, 1.0, 0.003, 1.0, 0.007]))
+    monkeypatch.setattr(bench_host, "PIECES", 3)
+    monkeypatch.setattr("bench_host.time.perf_counter", lambda: next(clock))
+    assert bench_host.pace() == pytest.approx(3.0)
 
 
 def test_a_group_that_fails_is_told_of_once_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
     def fails(_bench: Bench) -> None:
+        made.append(1)
         raise ContestantError("no clip")
 
     monkeypatch.setattr(bench_all, "Host", lambda: SimpleNamespace(whole=lambda: 0.9))
+    monkeypatch.setattr(bench_all, "opened", lambda rounds: contextlib.nullcontext(_bench(rounds)))
     monkeypatch.setitem(bench_all.GROUPS, "parts", fails)
-    bench = Bench(Path(), 5, None, contextlib.ExitStack())
-    attempts = {"parts": bench_all.attempt(bench, "parts")}
-    bench_all.calmer(bench, attempts, 60.0)
-    assert (attempts["parts"].rows, bench.skipped) == ([], {"parts": "no clip"})
+    bench, _ = bench_all.measure(["parts"], 5, 9.0)
+    assert (bench.rows, bench.skipped, made) == ([], {"parts": "no clip"}, [1])
 
 
 def test_frames_that_grow_older_are_seen() -> None:

@@ -42,7 +42,7 @@ def scenes(draw: st.DrawFn, most: int = 40) -> Scene:
     corners = rng.integers(0, 12, (count, 2))
     sizes = rng.integers(0, 8, (count, 2))
     boxes = np.concatenate([corners, corners + sizes], axis=1).astype(np.float32)
-    scores = (rng.integers(1, 20, count) / 20).astype(np.float32)
+    scores = (rng.integers(0, 20, count) / 20).astype(np.float32)
     return boxes, scores, rng.integers(0, 3, count).astype(np.int32)
 
 
