@@ -1,8 +1,8 @@
 """Non-maximum suppression: of boxes of one class that overlap too much, the best stays.
 
 Exact is the greedy rule that everybody means by NMS, by OpenCV; fast and matrix do it in one step. Exact, which stops
-when enough boxes stay, is the fastest too: of YOLOX-nano's 100, 1,000 and 3,000 best candidates .14, 3.3 and 3.5 ms a
-picture, where matrix takes 2.6, 6.3 and 5.8 times that; mAP50-95 (mAP50) .3488 (.5082), fast .3453 (.5086), matrix
+when enough boxes stay, is the fastest too: of YOLOX-nano's 100, 1,000 and 3,000 best candidates .09, 2.7 and 3.0 ms a
+picture, where matrix takes 3.4, 6.6 and 7.6 times that; mAP50-95 (mAP50) .3488 (.5082), fast .3453 (.5086), matrix
 .3521 (.4990) (benchmarks/nms.py). None of them compares boxes of different classes.
 """
 
