@@ -217,7 +217,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default %(default)s)")
     parser.add_argument(
-        "--minutes", type=float, default=9.0, help="after which nothing more is begun (default %(default)s)"
+        "--minutes", type=float, default=Bench.minutes, help="after which nothing more is begun (default %(default)s)"
     )
     parser.add_argument("--only", nargs="+", choices=list(GROUPS), default=list(GROUPS), help="groups (default: all)")
     parser.add_argument("--json", type=Path, default=kept_folder() / "bench.json", help="default %(default)s")

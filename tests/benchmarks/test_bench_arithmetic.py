@@ -195,7 +195,7 @@ def _measured(
     monkeypatch.setattr(bench_all, "Host", lambda: SimpleNamespace(whole=lambda: next(shares)))
     monkeypatch.setattr(bench_all, "pace", lambda: next(took))
     monkeypatch.setitem(bench_all.GROUPS, "parts", group)
-    bench = Bench(Path(), 5, None, contextlib.ExitStack())
+    bench = _bench(5)
     attempts = {"parts": [bench_all.attempt(bench, "parts")]}
     bench_all.again(bench, attempts, spare)
     counts = bench_all.calmest(attempts["parts"], bench_all.best_pace(attempts))
