@@ -36,6 +36,7 @@ from agent.detection.model import ModelPackage, write_package
 from agent.detection.one_input import SIZE_INPUT, one_input
 from agent.engines.base import Engine
 from agent.engines.onnx_focus import folded_focus
+from agent.engines.onnx_pools import chained_pools
 from agent.engines.onnx_weights import constant_weights
 from agent.errors import EngineError, MissingModelError, ModelError
 
@@ -45,6 +46,7 @@ NAME = re.compile(NAME_PATTERN)
 IMPROVEMENTS = (
     (constant_weights, "its weights were listed among its inputs: made constants, which runs faster"),
     (folded_focus, "its focus was folded into the convolution behind it, which runs faster"),
+    (chained_pools, "its pooling pyramid was chained, each level made of the one below, which runs faster"),
 )
 """What makes of a graph's bytes one that computes the same faster, and what is said of it."""
 QUANTISED = (b"QuantizeLinear", b"ConvInteger", b"QLinearConv")
