@@ -1,7 +1,7 @@
 """How long a start took from the process's first moment to the first inferred frame, and which part of it.
 
-Pure but for ``process_began``, which asks the kernel, and for ``read_ahead`` and ``hold_little``, which tell it and the
-C library what to expect. Who ends a part says so with ``ended``.
+Pure but for ``process_began``, which asks the kernel, and for ``read_ahead``, ``hold_little`` and ``take_turns``, which
+tell it, the C library and the interpreter what to expect. Who ends a part says so with ``ended``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ ARENAS = 2
 LARGE_PIECE = 128 << 10
 """Bytes from which on memory is the kernel's again as soon as it is freed: glibc's own beginning, which it raises to
 the largest piece that it has seen freed, 32 MB at most."""
+TURN = 0.001
+"""Seconds for which a thread may compute in Python while another waits to; Python's own are five times that."""
 PARTS = ("interpreter", "config", "imports", "plugins", "engine", "camera")
 """In their order. The last one ends with the first inferred frame."""
 
@@ -88,6 +91,13 @@ def hold_little() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_ARENA_MAX, ARENAS)
         libc.mallopt(M_MMAP_THRESHOLD, LARGE_PIECE)
+
+
+def take_turns() -> None:
+    """Have a thread that computes in Python, a plugin's or one that imports its packages, let others in sooner. On its
+    way from the camera to its events a frame waits for its turn some ten times, since each call into OpenCV and the
+    engine gives the turn away: beside a plugin that never pauses it is half as old so (benchmarks/busy_plugin.py)."""
+    sys.setswitchinterval(TURN)
 
 
 def _libraries(package: str) -> Iterator[Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -296,3 +298,15 @@ def _logged(state_dir: Path) -> list[dict[str, Any]]:
     with sqlite3.connect(f"file:{state_dir / 'events.db'}?mode=ro", uri=True) as database:
         rows = database.execute("SELECT payload FROM messages WHERE stream = 'events' ORDER BY seq").fetchall()
     return [json.loads(row[0]) for row in rows]
+
+
+RUN = "import sys\nfrom agent.cli import main\ntry:\n    main()\nfinally:\n    print(sys.getswitchinterval())\n"
+
+
+def test_a_plugin_that_computes_without_a_pause_holds_a_waiting_frame_up_for_a_millisecond_at_a_time(
+    tmp_path: Path,
+) -> None:
+    config = write_config(tmp_path / "agent.toml", source="synthetic://desk")
+    command = [sys.executable, "-c", RUN, "run", "--config", str(config), "--frames", "1"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert float(told.splitlines()[-1]) == pytest.approx(0.001)

@@ -43,11 +43,12 @@ def command(path: Path, frames: int | None, seconds: float | None, no_build: boo
     import faulthandler
 
     from agent.logs import configure
-    from agent.startup import Startup, hold_little, process_began, read_ahead
+    from agent.startup import Startup, hold_little, process_began, read_ahead, take_turns
 
     startup = Startup(process_began())
     startup.ended("interpreter", time.monotonic())
     hold_little()
+    take_turns()
     threading.Thread(target=read_ahead, name="read-ahead", daemon=True).start()
     faulthandler.enable()  # a stack of every thread when the watchdog of systemd aborts us
     config = _load(path, no_build)

@@ -23,7 +23,11 @@ def pyramid(*sides: Sides, **attributes: Any) -> ModelProto:
     """``x -> pools of these sides -> Concat -> y``, as YOLOX's pyramid; ``attributes``: of the last pool."""
     nodes = []
     for at, (height, width) in enumerate(sides):
-        told = {"kernel_shape": [height, width], "pads": [height // 2, width // 2] * 2, "strides": [1, 1]}
+        told: dict[str, Any] = {
+            "kernel_shape": [height, width],
+            "pads": [height // 2, width // 2] * 2,
+            "strides": [1, 1],
+        }
         told |= attributes if at == len(sides) - 1 else {}
         nodes.append(helper.make_node("MaxPool", ["x"], [f"pool{at}"], **told))
     nodes.append(helper.make_node("Concat", ["x", *(f"pool{at}" for at in range(len(sides)))], ["y"], axis=1))
@@ -79,7 +83,7 @@ def test_pools_of_any_odd_sides_in_any_order_give_the_same_numbers_by_fewer_comp
         pytest.param(pyramid((3, 9), (9, 3)), id="neither within the other"),
         pytest.param(pyramid((3, 3), (5, 5), dilations=[2, 2], pads=[4, 4, 4, 4]), id="one with gaps"),
         pytest.param(pyramid((3, 3), (4, 4), pads=[1, 1, 2, 2]), id="an even side"),
-        pytest.param(pyramid((3, 3), (5, 5), auto_pad="SAME_UPPER", pads=None), id="padding that is left to the runtime"),
+        pytest.param(pyramid((3, 3), (5, 5), auto_pad="SAME_UPPER", pads=None), id="padding left to the runtime"),
     ],
 )
 def test_what_only_looks_like_a_pyramid_is_left_alone(model: ModelProto) -> None:
