@@ -71,6 +71,16 @@ def race(
     return laps
 
 
+def floored(floor: Turn, turn: Callable[[], Mapping[str, Any]], rounds: int) -> list[tuple[Mapping[str, Any], float]]:
+    """What each round of one contestant told, whatever that is, and the mean of the floors before and after it."""
+    floors, each = [_ms(floor())], []
+    for number in range(rounds):
+        told = turn()
+        floors.append(_ms(floor()))
+        each.append((told, beside(floors, number)))
+    return each
+
+
 def _ms(told: Mapping[str, Any]) -> float:
     return float(told["ms"])
 

@@ -23,8 +23,9 @@ from bench_cameras import grown
 from bench_daemon import per_frame
 from bench_host import Host
 from bench_page import promises, replaced
+from bench_parts import scaled_row
 from bench_process import Contestant, ContestantError
-from bench_race import race
+from bench_race import floored, race
 from bench_rooms import Bench
 from bench_rows import (
     Row,
@@ -116,6 +117,19 @@ def test_each_contestant_is_measured_against_the_floors_beside_it() -> None:
     assert laps["a"].ratio == [2.0]
     assert laps["b"].ratio == [1.0]
     assert laps["floor"].ratio == [1.0]
+
+
+def test_a_round_without_a_rival_has_the_floors_beside_it() -> None:
+    floors = iter([{"ms": 10.0}, {"ms": 20.0}, {"ms": 40.0}])
+    told = iter([{"parts": 1}, {"parts": 2}])
+    assert floored(lambda: next(floors), lambda: next(told), 2) == [({"parts": 1}, 15.0), ({"parts": 2}, 30.0)]
+
+
+def test_milliseconds_are_told_as_of_a_machine_on_which_the_engine_takes_what_it_took_when_they_were_promised() -> None:
+    row = scaled_row("tracker", "tracker", [(0.5, 9.8), (1.0, 19.6), (0.9, 14.7)], 0.5)
+    assert row.value == pytest.approx(0.5)
+    assert (row.unit, row.target) == ("ms", 0.5)
+    assert row.what == "tracker (0.900 ms, session.run 14.7), where that takes 9.8"
 
 
 def test_a_contestant_that_fails_is_left_out_and_the_others_go_on() -> None:
