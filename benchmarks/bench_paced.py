@@ -46,9 +46,13 @@ def paced(bench: Bench) -> None:
         )
     )
     busy = bench.floor(YOLOX, clip, 1, 60)
-    rounds = []
+    rounds: list[dict[str, Any]] = []
+    before = slow.round()
     for number in range(bench.rounds):
-        one = {"floor": slow.round(), "busy": busy.round(), "daemon": at_ten_a_second(daemon)}
+        one = {"busy": busy.round(), "daemon": at_ten_a_second(daemon)}
+        after = slow.round()
+        one["floor"] = {name: (before[name] + after[name]) / 2 for name in before}
+        before = after
         rounds.append(one)
         if bench.is_late() and len(rounds) >= LEAST:
             break
@@ -82,8 +86,12 @@ def rows_of(rounds: Sequence[dict[str, Any]]) -> list[Row]:
     spent = statistics.median(one["daemon"]["cpu_ms"] for one in rounds)
     over_paced = statistics.median(one["daemon"]["cpu_ms"] / one["floor"]["cpu_ms"] for one in rounds)
     over_busy = statistics.median(one["daemon"]["cpu_ms"] / one["busy"]["cpu_ms"] for one in rounds)
-    engine = statistics.median(one["floor"]["ms"] for one in rounds)
+    engine, own = (statistics.median(one["floor"][name] for one in rounds) for name in ("ms", "p99"))
     p50, p99 = (statistics.median(one["daemon"][name] for one in rounds) for name in ("p50", "p99"))
+    beyond, far_beyond = (
+        statistics.median(one["daemon"][name] - engines * one["floor"]["ms"] for one in rounds)
+        for name, engines in (("p50", 1), ("p99", 2))
+    )
     memory = statistics.median(one["daemon"]["rss_mb"] for one in rounds)
     return [
         Row(f"{key} at 10 fps", f"{key} at 10 fps ({spent:.1f} ms)", over_paced, "x", CPU),
@@ -91,15 +99,15 @@ def rows_of(rounds: Sequence[dict[str, Any]]) -> list[Row]:
         Row(
             "frame age p50 - engine",
             f"frame age at dispatch, p50 {p50:.1f} ms, beyond the engine's {engine:.1f} ms",
-            p50 - engine,
+            beyond,
             "ms",
             3.0,
             kept=False,
         ),
         Row(
             "frame age p99 - 2 engines",
-            f"frame age at dispatch, p99 {p99:.1f} ms, beyond twice the engine's",
-            p99 - 2 * engine,
+            f"frame age at dispatch, p99 {p99:.1f} ms (session.run's own {own:.1f}), beyond twice the engine's",
+            far_beyond,
             "ms",
             5.0,
             kept=False,
