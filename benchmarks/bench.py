@@ -32,7 +32,7 @@ import bench_fast
 import bench_installed
 import bench_paced
 import bench_parts
-from bench_host import Host, pace
+from bench_host import CALM, Host, pace
 from bench_page import figures, rewrite
 from bench_places import RATIOS, kept_folder, material_folder
 from bench_process import ContestantError
@@ -40,8 +40,6 @@ from bench_rooms import Bench, Group, opened
 from bench_rows import Row, committed_text, read_committed, regressions
 
 MOST_LOAD = 0.1
-CALM = 0.02
-"""Of the processors' time may the machine's host take so much before a group is measured again."""
 SLOW = 0.15
 """By so much longer than at its best may a piece of work take the machine."""
 AGAIN = 60.0

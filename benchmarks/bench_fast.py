@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bench_clips import repeated
 from bench_daemon import Camera, Daemon
+from bench_host import Calm
 from bench_places import peer_python
 from bench_process import Contestant, ContestantError
 from bench_race import Lap, Turn, race
@@ -27,6 +28,8 @@ from bench_rows import Row
 CLIP = "car-detection.mp4"
 TUTORIAL, LIBRARY, DAEMON = "tutorial loop", "ours, library", "ours, whole daemon"
 OPENVINO_DAEMON = "ours, whole daemon on OpenVINO"
+SPARE = 25.0
+"""Seconds a model for turns that are taken again."""
 CLIP_TIMES = 2
 """So that the longest run does not come to its end."""
 
@@ -80,6 +83,7 @@ def _group(bench: Bench, model: Model, promise: Promise, size: Size) -> None:
         failed=lambda who, why: bench.skip(_named(model, who), why),
         progress=bench.say,
         late=bench.is_late,
+        calm=Calm(SPARE, say=bench.say),
     )
     bench.groups[f"{model.name}, as fast as it goes"] = {
         "floor": "session.run, 2 threads",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from bench_clips import scaled
 from bench_places import peer_python
 from bench_process import Contestant, ContestantError
-from bench_race import floored
+from bench_race import Beside, floored
 from bench_rooms import NANODET, YOLOX, Bench
 from bench_rows import Row
 
@@ -21,8 +21,7 @@ TABLE_MS = 9.8
 one may be half as fast, and twice as slow as a minute ago; what it takes in the same rounds says how slow."""
 FLOOR_FRAMES = 25
 
-Rounds = Sequence[tuple[Mapping[str, Any], float]]
-"""What a round told, and the milliseconds of session.run beside it."""
+Rounds = Sequence[Beside]
 
 
 def parts(bench: Bench) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from bench_process import ContestantError
 from bench_rows import beside
@@ -15,6 +16,13 @@ Turn = Callable[[], Mapping[str, Any]]
 
 LEAST = 3
 """Rounds, of which a median still says something."""
+
+
+class Beside(NamedTuple):
+    """What one turn told, and the milliseconds of the floors before and after it, their mean."""
+
+    told: Mapping[str, Any]
+    floor: float
 
 
 @dataclass
@@ -46,23 +54,24 @@ def race(
     failed: Callable[[str, str], None],
     progress: Callable[[str], None] = lambda _line: None,
     late: Callable[[], bool] = lambda: False,
+    calm: Callable[[Callable[[], Beside]], Beside] = lambda turn: turn(),
 ) -> dict[str, Lap]:
     """All contestants in turn, another one first each round. Who fails is told of and left out from then on, its
-    rounds with it. The floor's own lap is called ``floor``. When it is ``late``, LEAST rounds must do."""
+    rounds with it. The floor's own lap is called ``floor``. When it is ``late``, LEAST rounds must do. ``calm`` takes
+    the turns, and may take one twice."""
     laps: dict[str, Lap] = {"floor": Lap(), **{name: Lap() for name in contestants}}
     left = list(contestants)
     for number in range(rounds):
         floors = [_ms(floor())]
         for name in (*left[number % max(1, len(left)) :], *left[: number % max(1, len(left))]):
             try:
-                told = contestants[name]()
+                one = calm(partial(_beside, floor, contestants[name], floors))
             except ContestantError as error:
                 failed(name, str(error))
                 left.remove(name)
                 del laps[name]
                 continue
-            floors.append(_ms(floor()))
-            _note(laps[name], told, beside(floors, len(floors) - 2))
+            _note(laps[name], one.told, one.floor)
         _note(laps["floor"], {"ms": statistics.fmean(floors)}, statistics.fmean(floors))
         if late() and LEAST <= number + 1 < rounds:
             progress(f"no time for more than {number + 1} rounds")
@@ -71,14 +80,17 @@ def race(
     return laps
 
 
-def floored(floor: Turn, turn: Callable[[], Mapping[str, Any]], rounds: int) -> list[tuple[Mapping[str, Any], float]]:
+def floored(floor: Turn, turn: Callable[[], Mapping[str, Any]], rounds: int) -> list[Beside]:
     """What each round of one contestant told, whatever that is, and the mean of the floors before and after it."""
-    floors, each = [_ms(floor())], []
-    for number in range(rounds):
-        told = turn()
-        floors.append(_ms(floor()))
-        each.append((told, beside(floors, number)))
-    return each
+    floors = [_ms(floor())]
+    return [_beside(floor, turn, floors) for _ in range(rounds)]
+
+
+def _beside(floor: Turn, turn: Callable[[], Mapping[str, Any]], floors: list[float]) -> Beside:
+    """One turn, and the floor after it, which joins the ``floors``."""
+    told = turn()
+    floors.append(_ms(floor()))
+    return Beside(told, beside(floors, len(floors) - 2))
 
 
 def _ms(told: Mapping[str, Any]) -> float:

@@ -21,7 +21,7 @@ import bench as bench_all
 import bench_host
 from bench_cameras import grown
 from bench_daemon import per_frame
-from bench_host import Host
+from bench_host import Calm, Host
 from bench_page import promises, replaced
 from bench_parts import scaled_row
 from bench_process import Contestant, ContestantError
@@ -143,6 +143,16 @@ def test_a_contestant_that_fails_is_left_out_and_the_others_go_on() -> None:
     assert told == [("bad", "it broke")]
     assert set(laps) == {"floor", "good"}
     assert laps["good"].ratio == [2.0, 2.0, 2.0]
+
+
+def test_a_turn_that_was_disturbed_is_taken_once_more_and_the_calmer_counts_while_there_is_time() -> None:
+    stolen = iter([0.0, 0.3, 0.1, 0.0, 0.1, 0.4, 0.0, 0.2])
+    clock = iter([0.0, 6.0, 10.0, 16.0])
+    turns = iter("abcdefg")
+    calm = Calm(10.0, stolen=lambda: next(stolen), clock=lambda: next(clock))
+    assert calm(lambda: next(turns)) == "b", "the second was calmer"
+    assert calm(lambda: next(turns)) == "c", "the second was worse"
+    assert calm(lambda: next(turns)) == "e", "no seconds are left"
 
 
 def test_a_late_race_makes_do_with_three_rounds() -> None:
