@@ -52,14 +52,15 @@ GROUPS: dict[str, Group] = {
     "start": bench_paced.start,
     "parts": bench_parts.parts,
     "tracker": bench_parts.tracker,
-    "cameras": bench_cameras.cameras,
     "installed": bench_installed.installed,
+    "cameras": bench_cameras.cameras,
     "yolov8n-size": bench_fast.yolov8n_size,
 }
 
 
 class Attempt(NamedTuple):
-    """What one group gave. ``stolen``: the share of the processors' time that the machine's host took meanwhile;
+    """What one group gave. ``stolen``: the share of the processors' time that the machine's host took meanwhile, of
+    turns that were taken again as well;
     ``before`` and ``after``: milliseconds of a fixed piece of work then."""
 
     stolen: float

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from bench_clips import repeated
 from bench_daemon import Camera, Daemon
-from bench_host import Calm
 from bench_places import peer_python
 from bench_process import Contestant, ContestantError
-from bench_race import Lap, Turn, race
+from bench_race import Calm, Lap, Turn, race
 from bench_rooms import (
     NANODET,
     YOLOV8N_SIZE,
@@ -28,8 +27,6 @@ from bench_rows import Row
 CLIP = "car-detection.mp4"
 TUTORIAL, LIBRARY, DAEMON = "tutorial loop", "ours, library", "ours, whole daemon"
 OPENVINO_DAEMON = "ours, whole daemon on OpenVINO"
-SPARE = 25.0
-"""Seconds a model for turns that are taken again."""
 CLIP_TIMES = 2
 """So that the longest run does not come to its end."""
 
@@ -54,12 +51,12 @@ class Size(NamedTuple):
 
 def yolox(bench: Bench) -> None:
     """yolox_nano: everyone."""
-    _group(bench, YOLOX, Promise(0.95, 1.5, 0.85), Size(120, 80, 330, 90))
+    _group(bench, YOLOX, Promise(0.95, 1.5, 0.85), Size(120, 60, 330, 90))
 
 
 def nanodet(bench: Bench) -> None:
     """nanodet_m_320: ours, and what everybody starts from."""
-    _group(bench, NANODET, Promise(daemon=0.97), Size(120, 80, 330, 90))
+    _group(bench, NANODET, Promise(daemon=0.97), Size(120, 60, 330, 90))
 
 
 def yolov8n_size(bench: Bench) -> None:
@@ -83,7 +80,7 @@ def _group(bench: Bench, model: Model, promise: Promise, size: Size) -> None:
         failed=lambda who, why: bench.skip(_named(model, who), why),
         progress=bench.say,
         late=bench.is_late,
-        calm=Calm(SPARE, say=bench.say),
+        calm=Calm(say=bench.say),
     )
     bench.groups[f"{model.name}, as fast as it goes"] = {
         "floor": "session.run, 2 threads",

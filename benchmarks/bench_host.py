@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,9 +20,6 @@ CALM = 0.02
 """Of the processors' time may the host take so much before something is measured again."""
 PIECES = 40
 """Of about a millisecond, of which the median counts: a moment's interruption is no pace."""
-
-
-Told = TypeVar("Told")
 
 
 class Times(NamedTuple):
@@ -48,38 +44,6 @@ class Host:
     def whole(self) -> float:
         """Since the beginning."""
         return share(self._first, read(self._stat))
-
-
-class Calm:
-    """Turns from which the host took much are taken once more, as long as there are ``spare`` seconds for it; of the
-    two counts the one from which it took less."""
-
-    def __init__(
-        self,
-        spare: float,
-        *,
-        stolen: Callable[[], float] | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        say: Callable[[str], None] = lambda _line: None,
-    ) -> None:
-        self._spare = spare
-        self._stolen = stolen or Host().lap
-        self._clock = clock
-        self._say = say
-
-    def __call__(self, turn: Callable[[], Told]) -> Told:
-        """What the turn gives."""
-        self._stolen()
-        first = turn()
-        share = self._stolen()
-        if share <= CALM or self._spare <= 0:
-            return first
-        began = self._clock()
-        second = turn()
-        other = self._stolen()
-        self._spare -= self._clock() - began
-        self._say(f"the machine's host took {share:.1%} of a turn; once more, {other:.1%}")
-        return second if other < share else first
 
 
 def read(stat: Path) -> Times:

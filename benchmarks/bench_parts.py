@@ -31,7 +31,7 @@ def parts(bench: Bench) -> None:
     words = ["--packages", *packages, "--clips", str(clip), str(scaled(clip, 1080))]
     words += ["--busy", str(bench.clip(BUSY))]
     with Contestant("parts", "parts.py", *words, folder=bench.folder) as contestant:
-        rounds = _rounds(bench, contestant)
+        rounds = _rounds(bench, contestant, "ms")
     bench.groups["parts"] = _document(rounds)
     for row in rows_of(rounds):
         bench.add(row)
@@ -80,18 +80,22 @@ def _tracked(bench: Bench, python: Path | None) -> Rounds:
         bench.skip("trackers", "not installed: python benchmarks/peers/make.py trackers")
     try:
         with Contestant("trackers", "hundred_objects.py", python=python, folder=bench.folder) as contestant:
-            return _rounds(bench, contestant)
+            return _rounds(bench, contestant, "cpu_ms")
     except ContestantError as error:
         if python is None:
             raise
         bench.skip("trackers", f"{error}; ours alone")
     with Contestant("tracker", "hundred_objects.py", folder=bench.folder) as contestant:
-        return _rounds(bench, contestant)
+        return _rounds(bench, contestant, "cpu_ms")
 
 
-def _rounds(bench: Bench, contestant: Contestant) -> Rounds:
-    with bench.floor(YOLOX, bench.clip(CLIP), 1, FLOOR_FRAMES) as floor:
-        return floored(floor.round, contestant.round, bench.rounds)
+def _rounds(bench: Bench, contestant: Contestant, what: str) -> Rounds:
+    """``what`` of the floor: its milliseconds by the clock, or of processor time, as the contestant tells its own."""
+    floor = bench.floor(YOLOX, bench.clip(CLIP), 1, FLOOR_FRAMES)
+    try:
+        return floored(floor.round, contestant.round, bench.rounds, what)
+    finally:
+        floor.__exit__()
 
 
 def _document(rounds: Rounds) -> dict[str, Any]:

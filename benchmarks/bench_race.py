@@ -1,19 +1,26 @@
-"""Interleaved rounds: the engine's floor before and after every contestant, and the ratio of the one to the other."""
+"""Interleaved rounds: the engine's floor before and after every contestant, and the ratio of the one to the other; and
+turns that are taken again."""
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from bench_host import CALM, Host
 from bench_process import ContestantError
 from bench_rows import beside
 
 Turn = Callable[[], Mapping[str, Any]]
 """One round of a contestant; milliseconds a frame are its ``ms``."""
 
+Told = TypeVar("Told")
+
+SPARE = 15.0
+"""Seconds a group for turns that are taken again."""
 LEAST = 3
 """Rounds, of which a median still says something."""
 
@@ -46,6 +53,46 @@ class Lap:
         }
 
 
+class FloorError(Exception):
+    """The floor failed, which is nobody's fault who is compared with it."""
+
+
+class Calm:
+    """Turns from which the machine's host took much are taken once more, as far as that fits into the ``spare``
+    seconds; of the two the one counts from which it took less."""
+
+    def __init__(
+        self,
+        spare: float = SPARE,
+        *,
+        stolen: Callable[[], float] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._spare = spare
+        self._stolen = stolen or Host().lap
+        self._clock = clock
+        self._say = say
+
+    def __call__(self, turn: Callable[[], Told]) -> Told:
+        """What the turn gives. Raises what the first one raises; a second that fails takes nothing back."""
+        self._stolen()
+        began = self._clock()
+        first = turn()
+        share, took = self._stolen(), self._clock() - began
+        if share <= CALM or took > self._spare:
+            return first
+        self._spare -= took
+        try:
+            second = turn()
+        except ContestantError as error:
+            self._say(f"a turn that was taken once more failed: {error}")
+            return first
+        other = self._stolen()
+        self._say(f"the machine's host took {share:.1%} of a turn; once more, {other:.1%}")
+        return second if other < share else first
+
+
 def race(
     floor: Turn,
     contestants: Mapping[str, Turn],
@@ -58,11 +105,11 @@ def race(
 ) -> dict[str, Lap]:
     """All contestants in turn, another one first each round. Who fails is told of and left out from then on, its
     rounds with it. The floor's own lap is called ``floor``. When it is ``late``, LEAST rounds must do. ``calm`` takes
-    the turns, and may take one twice."""
+    the turns, and may take one twice. Raises FloorError."""
     laps: dict[str, Lap] = {"floor": Lap(), **{name: Lap() for name in contestants}}
     left = list(contestants)
     for number in range(rounds):
-        floors = [_ms(floor())]
+        floors = [_floor(floor)]
         for name in (*left[number % max(1, len(left)) :], *left[: number % max(1, len(left))]):
             try:
                 one = calm(partial(_beside, floor, contestants[name], floors))
@@ -80,17 +127,25 @@ def race(
     return laps
 
 
-def floored(floor: Turn, turn: Callable[[], Mapping[str, Any]], rounds: int) -> list[Beside]:
-    """What each round of one contestant told, whatever that is, and the mean of the floors before and after it."""
-    floors = [_ms(floor())]
-    return [_beside(floor, turn, floors) for _ in range(rounds)]
+def floored(floor: Turn, turn: Callable[[], Mapping[str, Any]], rounds: int, what: str = "ms") -> list[Beside]:
+    """What each round of one contestant told, whatever that is, and the mean of what the floors before and after it
+    took: by the clock, or of processor time (``cpu_ms``). Raises FloorError."""
+    floors = [_floor(floor, what)]
+    return [_beside(floor, turn, floors, what) for _ in range(rounds)]
 
 
-def _beside(floor: Turn, turn: Callable[[], Mapping[str, Any]], floors: list[float]) -> Beside:
+def _beside(floor: Turn, turn: Callable[[], Mapping[str, Any]], floors: list[float], what: str = "ms") -> Beside:
     """One turn, and the floor after it, which joins the ``floors``."""
     told = turn()
-    floors.append(_ms(floor()))
+    floors.append(_floor(floor, what))
     return Beside(told, beside(floors, len(floors) - 2))
+
+
+def _floor(floor: Turn, what: str = "ms") -> float:
+    try:
+        return float(floor()[what])
+    except ContestantError as error:
+        raise FloorError(f"the floor: {error}") from None
 
 
 def _ms(told: Mapping[str, Any]) -> float:

@@ -56,8 +56,8 @@ def run(source: str, model: str, seconds: float) -> dict[str, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         text = (
-            f'[agent]\nstate_dir = "{folder}"\n[model]\npath = "{model}"\n'
-            f'[[camera]]\nname = "cam"\nsource = "{source}"\n[plugins.busy]\n'
+            f'[agent]\nstate_dir = "{folder}"\n[model]\npath = {json.dumps(model)}\n'
+            f'[[camera]]\nname = "cam"\nsource = {json.dumps(source)}\n[plugins.busy]\n'
         )
         with App(parse(text), entry_points=[Entry()]) as app:
             app.wait(seconds)

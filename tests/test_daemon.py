@@ -303,9 +303,7 @@ def _logged(state_dir: Path) -> list[dict[str, Any]]:
 RUN = "import sys\nfrom agent.cli import main\ntry:\n    main()\nfinally:\n    print(sys.getswitchinterval())\n"
 
 
-def test_a_plugin_that_computes_without_a_pause_holds_a_waiting_frame_up_for_a_millisecond_at_a_time(
-    tmp_path: Path,
-) -> None:
+def test_the_daemons_threads_take_turns_of_a_millisecond(tmp_path: Path) -> None:
     config = write_config(tmp_path / "agent.toml", source="synthetic://desk")
     command = [sys.executable, "-c", RUN, "run", "--config", str(config), "--frames", "1"]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout

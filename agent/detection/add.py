@@ -251,6 +251,8 @@ def _self_contained(path: Path, engine_factory: EngineFactory, notes: list[str])
             if (better := improved(copy.read_bytes())) is not None:
                 copy.write_bytes(better)
                 notes.append(note)
+        if any(note in notes for _, note in IMPROVEMENTS):
+            engine_factory(copy).close()
         yield copy
 
 

@@ -45,7 +45,10 @@ def _pyramids(graph: Graph) -> Iterator[list[int]]:
     for at, node in graph.nodes.items():
         if node.operator == "MaxPool" and _keeps_size(node):
             over[node.inputs[0]].append(at)
-    for places in over.values():
+    for name, places in over.items():
+        maker = graph.maker.get(name)
+        if maker is not None and maker.operator == "DequantizeLinear":
+            continue  # of numbers that are made of bytes, and bytes again behind it, a runtime pools the bytes
         chain: list[int] = []
         for at in sorted(places, key=lambda at: _sides(graph.nodes[at])):
             if not chain or min(_reach(graph.nodes[chain[-1]], graph.nodes[at])) > 0:

@@ -21,11 +21,11 @@ import bench as bench_all
 import bench_host
 from bench_cameras import grown
 from bench_daemon import per_frame
-from bench_host import Calm, Host
+from bench_host import Host
 from bench_page import promises, replaced
 from bench_parts import scaled_row
 from bench_process import Contestant, ContestantError
-from bench_race import floored, race
+from bench_race import Calm, FloorError, floored, race
 from bench_rooms import Bench
 from bench_rows import (
     Row,
@@ -120,9 +120,10 @@ def test_each_contestant_is_measured_against_the_floors_beside_it() -> None:
 
 
 def test_a_round_without_a_rival_has_the_floors_beside_it() -> None:
-    floors = iter([{"ms": 10.0}, {"ms": 20.0}, {"ms": 40.0}])
+    floors = iter([{"ms": 1.0, "cpu_ms": 10.0}, {"ms": 1.0, "cpu_ms": 20.0}, {"ms": 1.0, "cpu_ms": 40.0}])
     told = iter([{"parts": 1}, {"parts": 2}])
-    assert floored(lambda: next(floors), lambda: next(told), 2) == [({"parts": 1}, 15.0), ({"parts": 2}, 30.0)]
+    each = floored(lambda: next(floors), lambda: next(told), 2, "cpu_ms")
+    assert each == [({"parts": 1}, 15.0), ({"parts": 2}, 30.0)]
 
 
 def test_milliseconds_are_told_as_of_a_machine_on_which_the_engine_takes_what_it_took_when_they_were_promised() -> None:
@@ -146,13 +147,37 @@ def test_a_contestant_that_fails_is_left_out_and_the_others_go_on() -> None:
 
 
 def test_a_turn_that_was_disturbed_is_taken_once_more_and_the_calmer_counts_while_there_is_time() -> None:
-    stolen = iter([0.0, 0.3, 0.1, 0.0, 0.1, 0.4, 0.0, 0.2])
-    clock = iter([0.0, 6.0, 10.0, 16.0])
+    stolen = iter([0.0, 0.3, 0.1, 0.0, 0.1, 0.4, 0.0, 0.02, 0.0, 0.2])
+    clock = iter([0.0, 6.0, 10.0, 13.0, 20.0, 20.5, 30.0, 32.0])
     turns = iter("abcdefg")
     calm = Calm(10.0, stolen=lambda: next(stolen), clock=lambda: next(clock))
     assert calm(lambda: next(turns)) == "b", "the second was calmer"
     assert calm(lambda: next(turns)) == "c", "the second was worse"
-    assert calm(lambda: next(turns)) == "e", "no seconds are left"
+    assert calm(lambda: next(turns)) == "e", "the first was calm"
+    assert calm(lambda: next(turns)) == "f", "a turn of two seconds does not fit into the one that is left"
+
+
+def test_a_turn_that_fails_when_it_is_taken_once_more_takes_nothing_back() -> None:
+    turns = iter(["good"])
+
+    def turn() -> str:
+        for told in turns:
+            return told
+        raise ContestantError("it broke")
+
+    said: list[str] = []
+    assert Calm(10.0, stolen=lambda: 0.5, clock=lambda: 0.0, say=said.append)(turn) == "good"
+    assert said == ["a turn that was taken once more failed: it broke"]
+
+
+def test_a_floor_that_fails_is_no_fault_of_who_is_compared_with_it() -> None:
+    def dies() -> dict[str, float]:
+        raise ContestantError("killed")
+
+    told: list[tuple[str, str]] = []
+    with pytest.raises(FloorError, match="the floor: killed"):
+        race(dies, {"good": lambda: {"ms": 2.0}}, 1, failed=lambda *what: told.append(what))
+    assert not told
 
 
 def test_a_late_race_makes_do_with_three_rounds() -> None:

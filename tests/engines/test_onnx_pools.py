@@ -19,23 +19,28 @@ from agent.engines.onnx_pools import chained_pools
 Sides = tuple[int, int]
 
 
-def pyramid(*sides: Sides, **attributes: Any) -> ModelProto:
-    """``x -> pools of these sides -> Concat -> y``, as YOLOX's pyramid; ``attributes``: of the last pool."""
-    nodes = []
+def pyramid(
+    *sides: Sides, maker: str = "Relu", told: bool = False, indices: bool = False, **attributes: Any
+) -> ModelProto:
+    """``x -> maker -> pools of these sides, each with an Abs behind it -> Concat -> y``.
+
+    ``told``: the first pool is an output too. Of the last pool: ``attributes``, and whether it gives ``indices`` too.
+    """
+    bytes_ = maker == "DequantizeLinear"
+    nodes = [helper.make_node(maker, ["x", *["scale"] * bytes_], ["start"])]
     for at, (height, width) in enumerate(sides):
-        told: dict[str, Any] = {
-            "kernel_shape": [height, width],
-            "pads": [height // 2, width // 2] * 2,
-            "strides": [1, 1],
-        }
-        told |= attributes if at == len(sides) - 1 else {}
-        nodes.append(helper.make_node("MaxPool", ["x"], [f"pool{at}"], **told))
-    nodes.append(helper.make_node("Concat", ["x", *(f"pool{at}" for at in range(len(sides)))], ["y"], axis=1))
+        last = at == len(sides) - 1
+        known = {"kernel_shape": [height, width], "pads": [height // 2, width // 2] * 2, "strides": [1, 1]}
+        outputs = [f"pool{at}", *["indices"] * (indices and last)]
+        nodes.append(helper.make_node("MaxPool", ["start"], outputs, **(known | (attributes if last else {}))))
+        nodes.append(helper.make_node("Abs", [f"pool{at}"], [f"size{at}"]))
+    nodes.append(helper.make_node("Concat", ["start", *(f"size{at}" for at in range(len(sides)))], ["y"], axis=1))
     graph = helper.make_graph(
         nodes,
         "pyramid",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 9, 14])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * 4)],
+        [helper.make_tensor_value_info("x", TensorProto.UINT8 if bytes_ else TensorProto.FLOAT, [1, 2, 9, 14])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 4) for name in ("y", *["pool0"] * told)],
+        [helper.make_tensor("scale", TensorProto.FLOAT, [], [0.1])] * bytes_,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
@@ -61,9 +66,11 @@ ODD = st.integers(1, 6).map(lambda half: 2 * half + 1)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.tuples(ODD, ODD) | ODD.map(lambda side: (side, side)), min_size=2, max_size=5))
-def test_pools_of_any_odd_sides_in_any_order_give_the_same_numbers_by_fewer_comparisons(sides: list[Sides]) -> None:
-    original = pyramid(*sides).SerializeToString()
+@given(st.lists(st.tuples(ODD, ODD) | ODD.map(lambda side: (side, side)), min_size=2, max_size=5), st.booleans())
+def test_pools_of_any_odd_sides_in_any_order_give_the_same_numbers_by_fewer_comparisons(
+    sides: list[Sides], told: bool
+) -> None:
+    original = pyramid(*sides, told=told).SerializeToString()
     chained = chained_pools(original)
     if all(height == width for height, width in sides):
         assert (chained is None) == (len(set(sides)) == 1)
@@ -81,9 +88,13 @@ def test_pools_of_any_odd_sides_in_any_order_give_the_same_numbers_by_fewer_comp
         pytest.param(pyramid((5, 5)), id="one alone"),
         pytest.param(pyramid((5, 5), (5, 5)), id="two of one size"),
         pytest.param(pyramid((3, 9), (9, 3)), id="neither within the other"),
-        pytest.param(pyramid((3, 3), (5, 5), dilations=[2, 2], pads=[4, 4, 4, 4]), id="one with gaps"),
-        pytest.param(pyramid((3, 3), (4, 4), pads=[1, 1, 2, 2]), id="an even side"),
-        pytest.param(pyramid((3, 3), (5, 5), auto_pad="SAME_UPPER", pads=None), id="padding left to the runtime"),
+        pytest.param(pyramid((3, 3), (5, 5), dilations=[2, 2]), id="one with gaps"),
+        pytest.param(pyramid((3, 3), (5, 5), strides=[2, 2]), id="each second place"),
+        pytest.param(pyramid((3, 3), (5, 5), pads=[2, 2, 2, 3]), id="padded more on one side"),
+        pytest.param(pyramid((3, 3), (6, 6)), id="an even side"),
+        pytest.param(pyramid((3, 3), (5, 5), auto_pad="SAME_UPPER"), id="padding left to the runtime"),
+        pytest.param(pyramid((3, 3), (5, 5), indices=True), id="the places are told as well"),
+        pytest.param(pyramid((3, 3), (5, 5), maker="DequantizeLinear"), id="pools of bytes"),
     ],
 )
 def test_what_only_looks_like_a_pyramid_is_left_alone(model: ModelProto) -> None:
