@@ -60,8 +60,7 @@ GROUPS: dict[str, Group] = {
 
 class Attempt(NamedTuple):
     """What one group gave. ``stolen``: the share of the processors' time that the machine's host took meanwhile, of
-    turns that were taken again as well;
-    ``before`` and ``after``: milliseconds of a fixed piece of work then."""
+    turns that were taken again as well; ``before`` and ``after``: milliseconds of a fixed piece of work then."""
 
     stolen: float
     before: float

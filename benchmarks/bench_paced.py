@@ -11,7 +11,7 @@ from typing import Any
 
 from bench_daemon import Camera, Daemon, inferred
 from bench_process import Contestant, ContestantError
-from bench_race import LEAST, Calm
+from bench_race import LEAST, Calm, floored
 from bench_rooms import YOLOX, Bench, fed
 from bench_rows import Row
 
@@ -47,12 +47,13 @@ def paced(bench: Bench) -> None:
     )
     busy = bench.floor(YOLOX, clip, 1, 60)
     rounds: list[dict[str, Any]] = []
-    calm, before = Calm(say=bench.say), slow.round()
-    for number in range(bench.rounds):
-        one = {"busy": busy.round(), "daemon": calm(lambda: at_ten_a_second(daemon))}
-        after = slow.round()
-        one["floor"] = {name: (before[name] + after[name]) / 2 for name in before}
-        before = after
+    calm = Calm(say=bench.say)
+
+    def turn() -> dict[str, Any]:
+        return {"busy": busy.round(), "daemon": calm(lambda: at_ten_a_second(daemon))}
+
+    for number, (told, floor) in enumerate(floored(slow.round, turn, bench.rounds)):
+        one = {**told, "floor": floor}
         rounds.append(one)
         if bench.is_late() and len(rounds) >= LEAST:
             break

@@ -31,7 +31,7 @@ def parts(bench: Bench) -> None:
     words = ["--packages", *packages, "--clips", str(clip), str(scaled(clip, 1080))]
     words += ["--busy", str(bench.clip(BUSY))]
     with Contestant("parts", "parts.py", *words, folder=bench.folder) as contestant:
-        rounds = _rounds(bench, contestant, "ms")
+        rounds = _rounds(bench, contestant)
     bench.groups["parts"] = _document(rounds)
     for row in rows_of(rounds):
         bench.add(row)
@@ -40,16 +40,16 @@ def parts(bench: Bench) -> None:
 def rows_of(rounds: Rounds) -> list[Row]:
     """Medians over the rounds."""
     rows = []
-    for number, one in enumerate(rounds[0][0]["preprocess"]):
+    for number, one in enumerate(rounds[0].told["preprocess"]):
         each = [told["preprocess"][number] for told, _ in rounds]
         key = f"preprocess / bare resize, {one['model']}, {one['width']} wide"
         ratio = statistics.median(some["ms"] / some["bare_ms"] for some in each)
         took = statistics.median(some["ms"] for some in each)
         rows.append(Row(key, f"{key} ({took:.2f} ms)", ratio, "x", PREPROCESS))
-    for number, one in enumerate(rounds[0][0]["postprocess"]):
+    for number, one in enumerate(rounds[0].told["postprocess"]):
         target = POSTPROCESS_MS if one["model"] == YOLOX.name else None
         key = f"postprocess, {one['model']}, {one['clip']}"
-        took_beside = [(told["postprocess"][number]["ms"], beside) for told, beside in rounds]
+        took_beside = [(told["postprocess"][number]["ms"], floor["ms"]) for told, floor in rounds]
         rows.append(scaled_row(key, f"{key}, {one['boxes']:.1f} boxes a picture", took_beside, target))
     return rows
 
@@ -68,8 +68,8 @@ def tracker(bench: Bench) -> None:
     rounds = _tracked(bench, peer_python("trackers"))
     bench.groups["tracker, 100 objects"] = _document(rounds)
     key = "tracker, 100 objects"
-    bench.add(scaled_row(key, key, [(told["ours"], beside) for told, beside in rounds], TRACKER_MS))
-    if "ByteTrack" in rounds[0][0]:
+    bench.add(scaled_row(key, key, [(told["ours"], floor["cpu_ms"]) for told, floor in rounds], TRACKER_MS))
+    if "ByteTrack" in rounds[0].told:
         theirs = statistics.median(told["ByteTrack"] / told["ours"] for told, _ in rounds)
         key = "ByteTrack of trackers / our tracker, 100 objects"
         bench.add(Row(key, key, theirs, "x", TRACKER_AHEAD, "higher"))
@@ -80,23 +80,22 @@ def _tracked(bench: Bench, python: Path | None) -> Rounds:
         bench.skip("trackers", "not installed: python benchmarks/peers/make.py trackers")
     try:
         with Contestant("trackers", "hundred_objects.py", python=python, folder=bench.folder) as contestant:
-            return _rounds(bench, contestant, "cpu_ms")
+            return _rounds(bench, contestant)
     except ContestantError as error:
         if python is None:
             raise
         bench.skip("trackers", f"{error}; ours alone")
     with Contestant("tracker", "hundred_objects.py", folder=bench.folder) as contestant:
-        return _rounds(bench, contestant, "cpu_ms")
+        return _rounds(bench, contestant)
 
 
-def _rounds(bench: Bench, contestant: Contestant, what: str) -> Rounds:
-    """``what`` of the floor: its milliseconds by the clock, or of processor time, as the contestant tells its own."""
+def _rounds(bench: Bench, contestant: Contestant) -> Rounds:
     floor = bench.floor(YOLOX, bench.clip(CLIP), 1, FLOOR_FRAMES)
     try:
-        return floored(floor.round, contestant.round, bench.rounds, what)
+        return list(floored(floor.round, contestant.round, bench.rounds))
     finally:
         floor.__exit__()
 
 
 def _document(rounds: Rounds) -> dict[str, Any]:
-    return {"rounds": [{**told, "session_run_ms": round(beside, 3)} for told, beside in rounds]}
+    return {"rounds": [{**told, "session_run": floor} for told, floor in rounds]}

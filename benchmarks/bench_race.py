@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -26,10 +26,10 @@ LEAST = 3
 
 
 class Beside(NamedTuple):
-    """What one turn told, and the milliseconds of the floors before and after it, their mean."""
+    """What one turn told, and what the floors before and after it did, the mean of each of their figures."""
 
     told: Mapping[str, Any]
-    floor: float
+    floor: Mapping[str, float]
 
 
 @dataclass
@@ -118,8 +118,9 @@ def race(
                 left.remove(name)
                 del laps[name]
                 continue
-            _note(laps[name], one.told, one.floor)
-        _note(laps["floor"], {"ms": statistics.fmean(floors)}, statistics.fmean(floors))
+            _note(laps[name], one.told, one.floor["ms"])
+        mean = statistics.fmean(map(_ms, floors))
+        _note(laps["floor"], {"ms": mean}, mean)
         if late() and LEAST <= number + 1 < rounds:
             progress(f"no time for more than {number + 1} rounds")
             break
@@ -127,23 +128,24 @@ def race(
     return laps
 
 
-def floored(floor: Turn, turn: Callable[[], Mapping[str, Any]], rounds: int, what: str = "ms") -> list[Beside]:
-    """What each round of one contestant told, whatever that is, and the mean of what the floors before and after it
-    took: by the clock, or of processor time (``cpu_ms``). Raises FloorError."""
-    floors = [_floor(floor, what)]
-    return [_beside(floor, turn, floors, what) for _ in range(rounds)]
+def floored(floor: Turn, turn: Callable[[], Mapping[str, Any]], rounds: int) -> Iterator[Beside]:
+    """The rounds of one contestant, which may tell whatever it does, each as it is over. Raises FloorError."""
+    floors = [_floor(floor)]
+    for _ in range(rounds):
+        yield _beside(floor, turn, floors)
 
 
-def _beside(floor: Turn, turn: Callable[[], Mapping[str, Any]], floors: list[float], what: str = "ms") -> Beside:
+def _beside(floor: Turn, turn: Callable[[], Mapping[str, Any]], floors: list[Mapping[str, Any]]) -> Beside:
     """One turn, and the floor after it, which joins the ``floors``."""
     told = turn()
-    floors.append(_floor(floor, what))
-    return Beside(told, beside(floors, len(floors) - 2))
+    before, after = floors[-1], _floor(floor)
+    floors.append(after)
+    return Beside(told, {name: beside([before[name], after[name]], 0) for name in before})
 
 
-def _floor(floor: Turn, what: str = "ms") -> float:
+def _floor(floor: Turn) -> Mapping[str, Any]:
     try:
-        return float(floor()[what])
+        return floor()
     except ContestantError as error:
         raise FloorError(f"the floor: {error}") from None
 

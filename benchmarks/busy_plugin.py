@@ -21,6 +21,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bad_plugins import Entry
+
 from agent import hookimpl
 
 INTERPRETERS = 0.005
@@ -39,16 +41,6 @@ class Busy:
             sum(range(1000))
 
 
-class Entry:
-    """An entry point that is not installed."""
-
-    name = "busy"
-
-    def load(self) -> Any:
-        """The plugin."""
-        return Busy
-
-
 def run(source: str, model: str, seconds: float) -> dict[str, float]:
     """One run of the daemon in this process: its percentiles of the frames' ages, in milliseconds."""
     from agent.app import App
@@ -59,7 +51,7 @@ def run(source: str, model: str, seconds: float) -> dict[str, float]:
             f'[agent]\nstate_dir = "{folder}"\n[model]\npath = {json.dumps(model)}\n'
             f'[[camera]]\nname = "cam"\nsource = {json.dumps(source)}\n[plugins.busy]\n'
         )
-        with App(parse(text), entry_points=[Entry()]) as app:
+        with App(parse(text), entry_points=[Entry("busy", lambda: Busy)]) as app:
             app.wait(seconds)
         ages: dict[str, float] = app.summary()["frame_age_ms"]
     return ages

@@ -247,11 +247,13 @@ def _self_contained(path: Path, engine_factory: EngineFactory, notes: list[str])
             _join_external_data(path, copy)
             notes.append("the weights lay in files of their own: joined into one ONNX file")
             engine_factory(copy).close()
+        original = content = copy.read_bytes()
         for improved, note in IMPROVEMENTS:
-            if (better := improved(copy.read_bytes())) is not None:
-                copy.write_bytes(better)
+            if (better := improved(content)) is not None:
+                content = better
                 notes.append(note)
-        if any(note in notes for _, note in IMPROVEMENTS):
+        if content is not original:
+            copy.write_bytes(content)
             engine_factory(copy).close()
         yield copy
 

@@ -122,8 +122,9 @@ def test_each_contestant_is_measured_against_the_floors_beside_it() -> None:
 def test_a_round_without_a_rival_has_the_floors_beside_it() -> None:
     floors = iter([{"ms": 1.0, "cpu_ms": 10.0}, {"ms": 1.0, "cpu_ms": 20.0}, {"ms": 1.0, "cpu_ms": 40.0}])
     told = iter([{"parts": 1}, {"parts": 2}])
-    each = floored(lambda: next(floors), lambda: next(told), 2, "cpu_ms")
-    assert each == [({"parts": 1}, 15.0), ({"parts": 2}, 30.0)]
+    first, second = floored(lambda: next(floors), lambda: next(told), 2)
+    assert first == ({"parts": 1}, {"ms": 1.0, "cpu_ms": 15.0})
+    assert second == ({"parts": 2}, {"ms": 1.0, "cpu_ms": 30.0})
 
 
 def test_milliseconds_are_told_as_of_a_machine_on_which_the_engine_takes_what_it_took_when_they_were_promised() -> None:
